@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """Two test processes share the cores of a small machine; more threads than cores only make them wait."""
+    torch.set_num_threads(int(os.environ.get("POSEKIT_TEST_THREADS", "1")))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real recordings that may lie beside a checkout; tests that want it skip where it is absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder of real recordings is not beside this checkout")
+    return folder
