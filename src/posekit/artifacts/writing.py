@@ -95,7 +95,7 @@ class _ColumnWriter:
             shape=(0, *row_shape),
             maxshape=(None, *row_shape),
             dtype=dtype,
-            chunks=(max(1, _CHUNK_BYTES // row_bytes), *(max(1, size) for size in row_shape)),
+            chunks=(max(1, _CHUNK_BYTES // row_bytes), *row_shape),
         )
         dataset.attrs["about"] = column.about
         return dataset
@@ -103,9 +103,10 @@ class _ColumnWriter:
     def finish(self) -> str:
         self.flush()
         if self._dataset is None:
-            # A column that never got a row still has its place, so that readers need no special case.
-            self._write(np.empty((0, *(size if isinstance(size, int) else 0 for size in self._column.shape)),
-                                 dtype=object if self._column.is_text else self._column.dtype))  # fmt: skip
+            # A column that never got a row still has its place, so that readers need no special case. Sizes that no row
+            # ever fixed count as one: HDF5 has no chunks of size zero.
+            row_shape = tuple(size if isinstance(size, int) else 1 for size in self._column.shape)
+            self._write(np.empty((0, *row_shape), dtype=object if self._column.is_text else self._column.dtype))
         if self._offsets is not None:
             update_digest(self._sha, self._offsets[:])
         digest = self._sha.hexdigest()
