@@ -1,0 +1,279 @@
+"""One frozen config per stage: the only place where defaults are written.
+
+The command line makes its options from these fields. Field kinds:
+
+- `read_path` / `write_path`: where things are. Relative defaults are meant inside the workspace. They do not enter the
+  fingerprint of the work; the content digests of inputs do.
+- `setting`: anything that can change the result. Enters the fingerprint.
+- `runtime`: how the work is done (device, batch size, workers); must not change the result beyond rounding.
+
+Nothing here imports torch, numpy or h5py, so that help is instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from posekit.errors import ConfigError, MissingFileError
+
+Device = str
+CameraKnowledge = Literal["known", "intrinsics"]
+
+
+def setting(default: Any, about: str, **limits: Any) -> Any:
+    """A field that can change the result."""
+    return Field(default, description=about, json_schema_extra={"role": "setting"}, **limits)
+
+
+def runtime(default: Any, about: str, **limits: Any) -> Any:
+    """A field that says how the work is done."""
+    return Field(default, description=about, json_schema_extra={"role": "runtime"}, **limits)
+
+
+def read_path(default: str | None, about: str, *, workspace: str = "") -> Any:
+    """An input path; `workspace` names the key of `posekit.toml` that overrides the default (as `raw.h36m`)."""
+    path = None if default is None else Path(default)
+    return Field(path, description=about, json_schema_extra={"role": "read_path", "workspace": workspace})
+
+
+def write_path(default: str | None, about: str) -> Any:
+    """An output path."""
+    path = None if default is None else Path(default)
+    return Field(path, description=about, json_schema_extra={"role": "write_path"})
+
+
+class StageConfig(BaseModel):
+    """What all stages share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    seed: int = setting(0, "Seed of everything random.", ge=0)
+    force: bool = runtime(False, "Do the work again even if an up-to-date result is there.")
+    dry_run: bool = runtime(False, "Say what would be done, and do nothing.")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that can change the result, as plain values; what goes into fingerprints."""
+        dumped = self.model_dump(mode="json")
+        return {
+            name: dumped[name] for name in type(self).model_fields if self.role(name) == "setting" and name != "seed"
+        }
+
+    @classmethod
+    def role(cls, name: str) -> str:
+        """What kind of field a name is: setting, runtime, read_path or write_path."""
+        return str(cls.extra(name).get("role", "setting"))
+
+    @classmethod
+    def extra(cls, name: str) -> dict[str, Any]:
+        """What the makers of fields noted about one."""
+        extra = cls.model_fields[name].json_schema_extra
+        return extra if isinstance(extra, dict) else {}
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The settings of a recipe file (YAML, one mapping)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingFileError("recipe not found", got=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the recipe {path}", got=error) from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the recipe {path} is not YAML", got=str(error).replace("\n", " ")) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"the recipe {path} must be a mapping of settings", got=type(content).__name__)
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+Config = TypeVar("Config", bound="StageConfig")
+
+
+def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A checked config from plain values; ConfigError says which values are wrong and what is accepted."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']).replace('_', '-')}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors(include_url=False)
+        ]
+        names = sorted(name.replace("_", "-") for name in kind.model_fields)
+        unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+        raise ConfigError("wrong settings: " + "; ".join(problems), accepted=names if unknown else None) from error
+
+
+def beside(dataset: Path, folder: str, ending: str) -> Path:
+    """The default place of something made from a data set: `<workspace>/<folder>/<name of the data set><ending>`."""
+    return dataset.parent.parent / folder / f"{dataset.stem}{ending}"
+
+
+class SynthesizeH36M(StageConfig):
+    """`posekit synthesize h36m`: a small synthetic recording in the raw layout of Human3.6M."""
+
+    output: Path = write_path("raw/h36m", "Folder to write the raw layout into.")
+    motion: Path | None = read_path(None, "AMASS-format file or folder of motions; default: the built-in generator.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    subjects: tuple[str, ...] = setting(("S1", "S9"), "Subjects to make, by Human3.6M's names.")
+    actions: tuple[str, ...] = setting(("Directions", "Walking"), "Actions to make, by Human3.6M's names.")
+    trials: int = setting(1, "Trials of each action.", ge=1, le=2)
+    frames: int = setting(50, "Frames of each sequence.", ge=2)
+    fps: float = setting(50.0, "Frames per second.", gt=0)
+    resolution: int = setting(
+        1000, "Width of the videos (px); heights follow Human3.6M (1000 or 1002 at full size).", ge=64
+    )
+    correspondences: int = setting(120, "Visible dense correspondences noted for each person in each view.", ge=0)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class PreprocessH36M(StageConfig):
+    """`posekit preprocess h36m`: the raw release of Human3.6M to one file."""
+
+    raw: Path = read_path("raw/h36m", "Folder of the raw release.", workspace="raw.h36m")
+    output: Path = write_path("data/h36m.h5", "Data set artifact to write.")
+    layout: Literal["auto", "videos", "frames"] = setting(
+        "auto", "Whether images come from videos or extracted frames."
+    )
+    protocol: Literal["all", "p1", "p2"] = setting("all", "Frames to take: all, or those of protocol 1 or 2.")
+    subjects: tuple[str, ...] = setting((), "Subjects to take; empty: all that the protocol names and are there.")
+    train_stride: int = setting(5, "Take every n-th frame of training subjects.", ge=1)
+    test_stride: int = setting(5, "Take every n-th frame of test subjects.", ge=1)
+    known_bad: Literal["drop", "keep"] = setting("drop", "What to do with the sequences that are known to be damaged.")
+    crops: bool = setting(True, "Store the image crop of every person.")
+    crop_size: int = setting(256, "Side of the stored crops (px).", ge=32)
+    crop_margin: float = setting(1.2, "Side of the crop over the larger side of the person's box.", gt=0.1)
+    jpeg_quality: int = setting(95, "JPEG quality of the crops.", ge=1, le=100)
+    check: bool = runtime(False, "List every missing file and stop.")
+
+
+class PreprocessMultiview(StageConfig):
+    """`posekit preprocess multiview`: own videos, calibration and OpenPose key points to one file."""
+
+    raw: Path = read_path(
+        "raw/multiview", "Folder with videos/, openpose/ and a calibration.", workspace="raw.multiview"
+    )
+    output: Path = write_path("data/multiview.h5", "Data set artifact to write.")
+    calibration: Path | None = read_path(None, "Calibration file or folder; default: the one found in the raw folder.")
+    keypoint_order: Literal["auto", "body25", "body25b", "coco18"] = setting(
+        "auto", "Joint order of the OpenPose files."
+    )
+    max_people: int = setting(1, "People to follow; those seen best in most views come first.", ge=1)
+    min_confidence: float = setting(0.2, "Key points below this confidence are not used for matching.", ge=0, le=1)
+    max_epipolar_px: float = setting(
+        40.0, "Largest mean distance between matched people (px, at 1000 px image width).", gt=0
+    )
+    fps: float | None = setting(None, "Frames per second; default: what the videos say.", gt=0)
+    crops: bool = setting(True, "Store the image crop of every person.")
+    crop_size: int = setting(256, "Side of the stored crops (px).", ge=32)
+    crop_margin: float = setting(1.2, "Side of the crop over the larger side of the person's box.", gt=0.1)
+    jpeg_quality: int = setting(95, "JPEG quality of the crops.", ge=1, le=100)
+    check: bool = runtime(False, "List every missing file and stop.")
+
+
+class Triangulate(StageConfig):
+    """`posekit triangulate`: 3D joints from several views."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    output: Path | None = write_path(None, "Joints to write; default: labels/NAME.joints3d.h5.")
+    cameras: CameraKnowledge = setting("known", "Use the calibrated poses, or intrinsics alone (epipolar geometry).")
+    min_confidence: float = setting(0.3, "Key points below this confidence are not used.", ge=0, le=1)
+    max_error_px: float = setting(
+        20.0, "Reprojection error that makes a view an outlier (px, at 1000 px image width).", gt=0
+    )
+    noise_px: float = setting(0.0, "Gaussian noise added to the key points (px), for studies.", ge=0)
+    pose_solver: Literal["f8", "e5"] = setting("f8", "Two-view geometry from the eight-point or the five-point method.")
+    pool_frames: int = setting(200, "Frames of one subject pooled to find the geometry of a camera pair.", ge=1)
+    stature: float | None = setting(None, "Known stature of the person (m); intrinsics only, sets the scale.", gt=0)
+    baseline: float | None = setting(None, "Known distance of the first camera pair (m); sets the scale.", gt=0)
+
+
+class Register(StageConfig):
+    """`posekit register`: fits the body to correspondences, key points and 3D joints."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    joints3d: Path | None = read_path(None, "Triangulated joints; default: labels/NAME.joints3d.h5 when it is there.")
+    dense: Path | None = read_path(None, "Dense correspondences; default: labels/NAME.dense.h5 when it is there.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Fits to write; default: fits/NAME.h5.")
+    camera: Literal["auto", "perspective", "weak"] = setting(
+        "auto", "Camera model; auto: perspective when cameras are known."
+    )
+    views: Literal["auto", "joint", "single"] = setting(
+        "auto", "One body per instant from all views, or one per image."
+    )
+    iters: int = setting(300, "Iterations of the optimiser.", ge=1)
+    lr: float = setting(0.1, "Learning rate of Adam.", gt=0)
+    noise_px: float = setting(0.0, "Gaussian noise added to key points and correspondences (px), for studies.", ge=0)
+    stride: int = setting(1, "Fit every n-th instant of each sequence.", ge=1)
+    batch: int = runtime(64, "Bodies fitted at once.", ge=1)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class Evaluate(StageConfig):
+    """`posekit eval`: labels and fits against the ground truth of a data set."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact with ground truth.")
+    joints3d: Path | None = read_path(None, "Labels to evaluate; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to evaluate; default: fits/NAME.h5 when it is there.")
+    truth: Path | None = read_path(None, "Truth artifact of the studio, for errors of vertices.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Result to write; default: results/NAME.json.")
+    protocol: Literal["all", "p1", "p2"] = setting("all", "Which published protocol selects the frames.")
+    bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class Render(StageConfig):
+    """`posekit render`: meshes and skeletons on the original frames, and from other sides."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    raw: Path | None = read_path(None, "Folder of the original frames; default: where preprocess read them.")
+    joints3d: Path | None = read_path(None, "Joints to draw; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to draw; default: fits/NAME.h5 when it is there.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Folder to write into; default: renders/NAME.")
+    kind: Literal["overlay", "side", "turntable"] = setting("overlay", "What to draw.")
+    draw: Literal["auto", "mesh", "skeleton", "both"] = setting("auto", "What to draw on the frames.")
+    sequence: str | None = setting(None, "Name of the sequence; default: the first that has something to draw.")
+    camera: tuple[str, ...] = setting((), "Names of the cameras; empty: all.")
+    frames: int = setting(0, "Number of frames to draw; 0: all.", ge=0)
+    images: bool = setting(False, "Write PNG images instead of a video.")
+    opacity: float = setting(0.75, "Opacity of the mesh.", gt=0, le=1)
+    scale: float = setting(1.0, "Size of the output over the size of the frames.", gt=0, le=4)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class Export(StageConfig):
+    """`posekit export`: results in the formats of other programs."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    joints3d: Path | None = read_path(None, "Joints to export; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to export; default: fits/NAME.h5 when it is there.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Folder to write into; default: exports/NAME.")
+    formats: tuple[Literal["trc", "csv", "npz", "obj", "ply", "glb"], ...] = setting(
+        ("trc", "glb"), "Formats to write."
+    )
+    sequence: str | None = setting(None, "Name of the sequence; default: all.")
+    person: int | None = setting(None, "Number of the person; default: all.", ge=0)
+    up: Literal["auto", "y", "z"] = setting(
+        "auto", "Up axis of the written files; auto: y, as OpenSim and glTF want it."
+    )
+
+
+class Demo(StageConfig):
+    """`posekit demo`: all stages, end to end, on synthetic data."""
+
+    output: Path = write_path("demo", "Folder to work in.")
+    frames: int = setting(12, "Frames of each synthetic sequence.", ge=4)
+    resolution: int = setting(500, "Width of the synthetic videos (px).", ge=64)
+    iters: int = setting(150, "Iterations of the registration.", ge=1)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
