@@ -68,10 +68,10 @@ class Cameras:
         K = torch.as_tensor(intrinsics)
         K = K if K.is_floating_point() else K.to(torch.float64)
         batch = K.shape[:-2]
-        shared = {"dtype": K.dtype, "device": K.device}
-        R, t = torch.as_tensor(rotation, **shared), torch.as_tensor(translation, **shared)
-        coefficients = torch.as_tensor([] if distortion is None else distortion, **shared)
-        size = torch.as_tensor(image_size, **shared)
+        R, t, coefficients, size = (
+            torch.as_tensor(value, dtype=K.dtype, device=K.device)
+            for value in (rotation, translation, [] if distortion is None else distortion, image_size)
+        )
         _check_shapes(K, R, t, coefficients, model)
         cameras = Cameras(
             K, R, t, coefficients.expand(*batch, coefficients.shape[-1]), model, size.expand(*batch, 2).clone()
@@ -194,7 +194,7 @@ class Cameras:
         return self.intrinsics @ torch.cat([self.rotation, self.translation[..., None]], dim=-1)
 
     def _seen(self, points: Float[Tensor, "*points N 2"]) -> Float[Tensor, "*seen N 2"]:
-        return points.expand(*torch.broadcast_shapes(points.shape[:-2], self.batch_shape), *points.shape[-2:])
+        return points.expand(*np.broadcast_shapes(points.shape[:-2], self.batch_shape), *points.shape[-2:])
 
     def _lens(self) -> _LensTerms:
         d = self.distortion[..., None, :]

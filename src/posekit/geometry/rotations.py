@@ -57,7 +57,7 @@ def matrix_from_6d(numbers: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 
 
     The six numbers are a 3 x 2 matrix, row by row; its columns become the first two columns by Gram-Schmidt.
     """
-    return roma.special_gramschmidt(numbers.unflatten(-1, (3, 2)), epsilon=_SHORTEST_COLUMN)
+    return roma.special_gramschmidt(numbers.reshape(*numbers.shape[:-1], 3, 2), epsilon=_SHORTEST_COLUMN)
 
 
 def six_d_from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
@@ -73,7 +73,7 @@ def matrix_from_9d(
     The third column is the cross product of the first two, so the result is proper whatever the sign of the
     determinant, and the third input column has no effect.
     """
-    matrix = numbers if numbers.shape[-2:] == (3, 3) else numbers.unflatten(-1, (3, 3))
+    matrix = numbers if numbers.shape[-2:] == (3, 3) else numbers.reshape(*numbers.shape[:-1], 3, 3)
     return roma.special_gramschmidt(matrix, epsilon=_SHORTEST_COLUMN)
 
 
