@@ -75,7 +75,7 @@ def write_results(name: str, results: Mapping[str, Any], folder: Path = RESULTS)
 
 
 def machine() -> dict[str, Any]:
-    """What a reader needs to judge a timing: processor, threads, versions, commit, time and how busy the machine was."""
+    """What a reader needs to judge a timing: processor, threads, versions, commit, time, and how busy the machine is."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short=12", "HEAD"),
