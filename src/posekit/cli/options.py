@@ -1,0 +1,121 @@
+"""Options made from the fields of a stage's config, so that no default is written twice."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+
+from posekit.cli.workspace import Workspace
+from posekit.config import StageConfig, build_config, load_recipe
+from posekit.errors import MissingFileError
+
+Runner = Callable[[StageConfig, bool], None]
+
+
+def stage_command(config: type[StageConfig], run: Runner) -> Callable[..., None]:
+    """A Typer command whose options are the fields of `config`; it builds the config and hands it to `run`."""
+
+    def command(**values: Any) -> None:
+        as_json = values.pop("json", False)
+        recipe = values.pop("recipe", None)
+        set_up = values.pop("verbose", False)
+        from posekit.cli.console import set_up_logging
+
+        set_up_logging(set_up)
+        run(resolve(config, values, recipe=recipe, workspace=Workspace.find(Path.cwd())), as_json)
+
+    own = [name for name in config.model_fields if name not in StageConfig.model_fields]
+    parameters = [_parameter(config, name) for name in (*own, *StageConfig.model_fields)]
+    parameters.append(_extra("recipe", Path | None, None, "YAML file of settings; options given here win over it."))
+    parameters.append(_extra("json", bool, False, "Print the result as JSON on stdout."))
+    parameters.append(_extra("verbose", bool, False, "Log what is done, on stderr."))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    about = (config.__doc__ or "").partition(": ")[2]
+    command.__doc__ = about[:1].upper() + about[1:]
+    return command
+
+
+def resolve(
+    config: type[StageConfig], given: Mapping[str, Any], *, recipe: Path | None = None, workspace: Workspace
+) -> StageConfig:
+    """The config from what was given, over the recipe, over the workspace, over the defaults."""
+    values: dict[str, Any] = dict(load_recipe(recipe)) if recipe is not None else {}
+    for name in config.model_fields:
+        if given.get(name) is not None:
+            values[name] = _parsed(config, name, given[name])
+        elif name not in values:
+            fallback = _from_workspace(config, name, workspace)
+            if fallback is not None:
+                values[name] = fallback
+    return build_config(config, values)
+
+
+def _from_workspace(config: type[StageConfig], name: str, workspace: Workspace) -> Any:
+    role, default = config.role(name), config.model_fields[name].default
+    if role in ("read_path", "write_path"):
+        key = str(config.extra(name).get("workspace", ""))
+        if default is None:
+            return workspace.path(Path(), key) if key and workspace.value(key) else None
+        path = workspace.path(default, key)
+        return _only_dataset(path) if name == "dataset" else path
+    return workspace.value(f"run.{name}") if name in ("device", "seed") else None
+
+
+def _only_dataset(path: Path) -> Path:
+    """The default data set; where it is absent and the folder holds just one other, that one."""
+    if path.exists():
+        return path
+    others = sorted(path.parent.glob("*.h5"))
+    if len(others) > 1:
+        raise MissingFileError(
+            "several data sets, none of them the default", got=others, hint="Name one with --dataset"
+        )
+    return others[0] if others else path
+
+
+def _parsed(config: type[StageConfig], name: str, value: Any) -> Any:
+    if get_origin(_bare(config.model_fields[name].annotation)) is tuple and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _parameter(config: type[StageConfig], name: str) -> inspect.Parameter:
+    field = config.model_fields[name]
+    bare = _bare(field.annotation)
+    option = "--" + name.replace("_", "-")
+    about = " ".join(filter(None, (field.description, _shown(field.default))))
+    kind = bare
+    if bare is bool and field.default:
+        option = f"{option}/--no-{option[2:]}"
+    elif get_origin(bare) is tuple:
+        about = f"{about} Separate by commas."
+        kind = str
+    return _extra(name, kind | None, None, about, option)
+
+
+def _extra(name: str, kind: Any, default: Any, about: str, option: str = "") -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(option or f"--{name}", help=about, show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _bare(annotation: Any) -> Any:
+    """A type without its `| None`."""
+    if get_origin(annotation) in (Union, UnionType):
+        rest = [part for part in get_args(annotation) if part is not NoneType]
+        if len(rest) == 1:
+            return rest[0]
+    return annotation
+
+
+def _shown(default: Any) -> str:
+    """The default as a sentence for the help text; empty where the description says all there is."""
+    if default is None or default is False or default == ():
+        return ""
+    if isinstance(default, tuple):
+        default = ",".join(str(part) for part in default)
+    return f"Default: {'yes' if default is True else default}."

@@ -1,0 +1,58 @@
+"""The commands of the pipeline: each names its config and its stage, nothing more."""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+import typer
+
+from posekit import config
+from posekit.cli.console import print_json, print_report, say
+from posekit.cli.options import Runner, stage_command
+from posekit.config import StageConfig
+
+GROUPS = {
+    "synthesize": "Render small synthetic data in the raw layout of a real data set.",
+    "preprocess": "Turn a raw release or own recordings into one data set file.",
+    "eval": "Compare labels and fits with ground truth by published protocols.",
+}
+
+COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
+    ("synthesize h36m", config.SynthesizeH36M, "posekit.stages.synthesize:synthesize_h36m"),
+    ("preprocess h36m", config.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
+    ("preprocess multiview", config.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
+    ("triangulate", config.Triangulate, "posekit.stages.triangulate:triangulate"),
+    ("register", config.Register, "posekit.stages.register:register"),
+    ("eval h36m", config.Evaluate, "posekit.stages.evaluate:evaluate"),
+    ("render", config.Render, "posekit.stages.render:render"),
+    ("export", config.Export, "posekit.stages.export:export"),
+    ("demo", config.Demo, "posekit.pipeline:demo"),
+)
+"""(command as typed, config, module:function of the stage)."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the pipeline's commands to the app."""
+    groups = {name: typer.Typer(no_args_is_help=True, help=about) for name, about in GROUPS.items()}
+    for typed, kind, stage in COMMANDS:
+        group, _, name = typed.rpartition(" ")
+        (groups[group] if group else app).command(name)(stage_command(kind, _runner(stage)))
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
+
+
+def _runner(stage: str) -> Runner:
+    module, _, function = stage.partition(":")
+
+    def run(settings: StageConfig, as_json: bool) -> None:
+        began = time.monotonic()
+        report = getattr(importlib.import_module(module), function)(settings)
+        seconds = time.monotonic() - began
+        if as_json:
+            print_json(report.to_dict() | {"seconds": round(seconds, 3)})
+        else:
+            print_report(report)
+            say(f"{report.stage} took {seconds:.1f} s")
+
+    return run
