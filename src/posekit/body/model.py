@@ -89,7 +89,7 @@ class BodyModel(nn.Module):
     def rest_vertices(self, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B V 3"]:
         """Unposed vertices of shapes."""
         planar = torch.addmm(self.template, betas, self.directions[: self.shape_count])
-        return planar.unflatten(1, (3, -1)).transpose(1, 2).contiguous()
+        return planar.view(-1, 3, self.vertex_count).transpose(1, 2).contiguous()
 
     def forward(
         self,
@@ -124,4 +124,4 @@ class BodyModel(nn.Module):
         if self.has_pose_correctives:
             bends = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             coefficients = torch.cat([betas, bends.flatten(1)], dim=1)
-        return torch.addmm(self.template, coefficients, self.directions).unflatten(1, (3, -1))
+        return torch.addmm(self.template, coefficients, self.directions).view(-1, 3, self.vertex_count)

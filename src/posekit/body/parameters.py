@@ -99,9 +99,9 @@ def unpack(vectors: Float[Tensor, "B N"], layout: ParameterLayout) -> SegmentSca
     if vectors.shape[1] != layout.size:
         raise ValueError(f"parameter vectors have {vectors.shape[1]} numbers, the layout has {layout.size}")
     return SegmentScaledParameters(
-        rotations=vectors[:, layout.rotations].unflatten(1, (layout.joint_count, layout.per_rotation)),
+        rotations=vectors[:, layout.rotations].reshape(-1, layout.joint_count, layout.per_rotation),
         segment_scales=vectors[:, layout.segment_scales],
-        global_matrix=vectors[:, layout.global_matrix].unflatten(1, (3, 3)),
+        global_matrix=vectors[:, layout.global_matrix].reshape(-1, 3, 3),
         translation=vectors[:, layout.translation],
         image_scale=vectors[:, layout.image_scale][:, 0],
     )

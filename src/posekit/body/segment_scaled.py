@@ -97,7 +97,7 @@ class SegmentScaledBody(nn.Module):
         """Points inside faces; they stay exactly on the posed faces."""
         corners = self.faces[face_ids]
         at_corners = self.rest_points(corners.flatten(1), betas)
-        positions, blend = (values.unflatten(1, corners.shape[1:]) for values in at_corners)
+        positions, blend = (values.view(*corners.shape, values.shape[2]) for values in at_corners)
         share = barycentric[..., None]
         return RestPoints((positions * share).sum(dim=2), (blend * share).sum(dim=2))
 

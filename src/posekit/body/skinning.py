@@ -41,7 +41,7 @@ def skin_vertices(
 def _skin_planar(
     vertices: Float[Tensor, "B 3 V"], weights: Float[Tensor, "K V"], maps: Float[Tensor, "B 12 K"]
 ) -> Float[Tensor, "B 3 V"]:
-    blended = (maps @ weights).unflatten(1, (3, 4))
+    blended = (maps @ weights).view(-1, 3, 4, vertices.shape[2])
     posed = torch.addcmul(blended[:, :, 3], blended[:, :, 0], vertices[:, 0:1])
     posed = torch.addcmul(posed, blended[:, :, 1], vertices[:, 1:2])
     return torch.addcmul(posed, blended[:, :, 2], vertices[:, 2:3])

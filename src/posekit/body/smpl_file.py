@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from posekit.body.unpickling import load_pickle
+from posekit.body.unpickling import ChumpyArray, load_pickle
 from posekit.errors import FormatError, MissingFileError
 
 FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
@@ -23,6 +26,18 @@ SHAPE_COMPONENTS = 10
 """Shape components kept of files that carry more of them."""
 
 _REQUIRED = ("v_template", "f", "weights", "J_regressor", "kintree_table", "shapedirs", "posedirs")
+_UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _ROOT_PARENTS = (-1, 2**32 - 1)
 _WEIGHT_SUM_TOLERANCE = 1e-3
 
@@ -122,7 +137,7 @@ def _read_npz(path: Path) -> dict[str, object]:
         with np.load(path, allow_pickle=False) as archive:
             # SMPL-X archives also hold pickled dictionaries that no body needs; only what is asked for is opened.
             return {key: archive[key] for key in archive.files if key in _REQUIRED or key in _EXTRAS}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise FormatError(f"body model {path} is not a readable .npz archive ({error})") from error
 
 
@@ -190,7 +205,7 @@ def _parents(row: Int[np.ndarray, " K"], path: Path) -> tuple[int, ...]:
     return parents
 
 
-def _extras(read: _ArrayReader, vertices: int, faces: int) -> dict[str, object]:
+def _extras(read: _ArrayReader, vertices: int, faces: int) -> dict[str, Any]:
     shapes: dict[str, tuple[int | None, ...]] = {
         "mirror": (vertices,),
         "vert_sym_idxs": (vertices,),
@@ -201,7 +216,7 @@ def _extras(read: _ArrayReader, vertices: int, faces: int) -> dict[str, object]:
         "vertex_label": (vertices,),
     }
     floats = {"J_regressor_h36m", "face_part_uv", "face_uv"}
-    extras: dict[str, object] = {
+    extras: dict[str, Any] = {
         _EXTRAS[key]: read.floats(key, shape) if key in floats else read.integers(key, shape)
         for key, shape in shapes.items()
         if key in read.arrays
@@ -233,8 +248,9 @@ class _ArrayReader:
 
     def _numbers(self, key: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
         value = self.arrays[key]
-        value = getattr(value, "x", value)
-        if sp.issparse(value):
+        if isinstance(value, ChumpyArray):
+            value = value.x
+        if isinstance(value, sp.spmatrix):
             value = value.toarray()
         if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
             kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__

@@ -14,7 +14,7 @@ import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -34,8 +34,10 @@ def load_pickle(path: Path) -> object:
             return _resolved(_ArrayUnpickler(file, path).load(), set())
     except FileNotFoundError:
         raise MissingFileError("file not found", got=path) from None
-    except (FormatError, MissingFileError):
+    except UnsafeFileError:
         raise
+    except FormatError as error:
+        raise FormatError(f"{path}: {error.what}", got=error.got, accepted=error.accepted, hint=error.hint) from error
     except (
         pickle.UnpicklingError,
         struct.error,
@@ -91,8 +93,10 @@ class _DataType:
     """Stands in for a `numpy.dtype`."""
 
     def __init__(self, spec: object, *_: object) -> None:
+        if not isinstance(spec, str | bytes):
+            raise FormatError("a pickled data type is of an unknown kind", got=type(spec).__name__)
         self.spec = _text(spec)
-        self.state: tuple[object, ...] = ()
+        self.state: tuple[Any, ...] = ()
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 5:
@@ -105,11 +109,11 @@ class _DataType:
             return np.dtype(self.spec)
         _, order, part, names, fields = self.state[:5]
         if part is not None:
-            inner, shape = part  # type: ignore[misc]  # a wrong state is a ValueError, reported as damaged
+            inner, shape = part
             return np.dtype((_plain(inner), shape))
         if names is None:
             plain = np.dtype(self.spec)
-            return plain.newbyteorder(_text(order)) if _text(order) in ("<", ">") else plain  # type: ignore[arg-type]
+            return plain.newbyteorder(">") if _text(order) == ">" else plain
         if not isinstance(names, tuple) or not isinstance(fields, dict):
             raise FormatError("a pickled data type has unreadable fields", got=names)
         by_name = {_text(name): entry for name, entry in fields.items()}
@@ -136,7 +140,7 @@ class _Array:
     """Stands in for a `numpy.ndarray`."""
 
     def __init__(self) -> None:
-        self.state: tuple[object, ...] = ()
+        self.state: tuple[Any, ...] = ()
         self.built: np.ndarray | None = None
 
     def __setstate__(self, state: object) -> None:
@@ -148,16 +152,15 @@ class _Array:
         """The real array."""
         if self.built is None:
             shape, dtype, column_major, raw = self.state
-            order = "F" if column_major else "C"
             if isinstance(raw, list):
                 if not isinstance(dtype, _DataType) or dtype.build() != np.dtype(object):
                     raise FormatError("a pickled array of objects is of an unknown kind")
                 flat = np.empty(len(raw), dtype=object)
-                self.built = flat.reshape(shape, order=order)  # type: ignore[call-overload]  # shape is the file's
+                self.built = flat.reshape(shape)
                 for i, item in enumerate(raw):
                     flat[i] = _resolved(item, seen)
             else:
-                self.built = _from_buffer(raw, dtype, shape, order)
+                self.built = _from_buffer(raw, dtype, shape, "F" if column_major else "C")
         return self.built
 
 
@@ -176,7 +179,7 @@ class _Sparse:
 
     def build(self, seen: set[int]) -> sp.spmatrix:
         """The real matrix."""
-        state = _resolved(self.state, seen)
+        state: dict[str, Any] = {key: _resolved(value, seen) for key, value in self.state.items()}
         shape = state.get("_shape", state.get("shape"))
         if self.kind == "coo":
             row, column = state["coords"] if "coords" in state else (state["row"], state["col"])
@@ -218,13 +221,13 @@ def _new_object(kind: object, *_: object) -> object:
     return kind()
 
 
-def _from_buffer(raw: object, dtype: object, shape: object, order: str = "C") -> np.ndarray:
+def _from_buffer(raw: object, dtype: object, shape: Any, order: Literal["C", "F"] = "C") -> np.ndarray:
     """For `numpy.core.numeric._frombuffer`: how numpy writes contiguous arrays in protocol 5."""
     data = raw.encode("latin1") if isinstance(raw, str) else raw
     if not isinstance(data, bytes | bytearray):
         raise FormatError("a pickled array holds no bytes", got=type(raw).__name__)
     flat: np.ndarray = np.frombuffer(bytearray(data), dtype=_plain(dtype))
-    return flat.reshape(shape, order=order)  # type: ignore[call-overload]  # shape and order are the file's
+    return flat.reshape(shape, order=order)
 
 
 def _scalar(dtype: object, raw: object = b"") -> object:
@@ -239,6 +242,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return codecs.latin_1_encode(text)[0]
 
 
+def _no_bytes() -> bytes:
+    """For `bytes()`: how Python 3 writes an empty byte string in the old protocols."""
+    return b""
+
+
 _ALLOWED: dict[tuple[str, str], object] = {
     ("numpy", "dtype"): _DataType,
     ("numpy", "ndarray"): _NDARRAY,
@@ -250,6 +258,7 @@ _ALLOWED: dict[tuple[str, str], object] = {
     ("copyreg", "_reconstructor"): _new_object,
     ("builtins", "object"): _OBJECT,
     ("builtins", "set"): set,
+    ("builtins", "bytes"): _no_bytes,
     **{
         (module, f"{kind.kind}_matrix"): kind
         for kind in (_Csc, _Csr, _Coo)
