@@ -1,0 +1,149 @@
+"""Published evaluation protocols by name: which frames, which joints, which root, which alignment.
+
+Numbers with the same name are not always comparable: "protocol 1" and "protocol 2" mean different things in different
+families of papers. A result therefore carries its whole protocol. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from posekit.errors import InputError
+
+Alignment = Literal["root", "procrustes", "scale", "bone_length"]
+
+METRIC_OF_ALIGNMENT: dict[Alignment, str] = {
+    "root": "mpjpe",
+    "procrustes": "pa_mpjpe",
+    "scale": "n_mpjpe",
+    "bone_length": "bone_rescaled_mpjpe",
+}
+
+H36M_FRONTAL_CAMERA = "60457274"
+H36M_TEST = ("S9", "S11")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to measure 3D joints.
+
+    `skeleton` names the joints that are measured, or is None for all that the data set has. `roots` are the joints whose
+    mean is the root (they need not be measured themselves). Empty `subjects`, `cameras` and `trials` mean all. Of the
+    frames of a video those with ``frame % stride == 0`` count. `headline` is the alignment of the published figure.
+    """
+
+    name: str
+    title: str
+    frames: str
+    headline: Alignment
+    skeleton: str | None = None
+    roots: tuple[str, ...] = ("pelvis",)
+    alignments: tuple[Alignment, ...] = ("root", "procrustes", "scale")
+    subjects: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    trials: tuple[int, ...] = ()
+    stride: int = 1
+    action_average: bool = False
+
+    def selects(self, *, subject: str, camera: str, trial: int, frame: int) -> bool:
+        """Whether a view of a frame is evaluated. A camera that is not known (empty) is let through."""
+        return (
+            (not self.subjects or subject in self.subjects)
+            and (not self.cameras or not camera or camera in self.cameras)
+            and (not self.trials or trial in self.trials)
+            and frame % self.stride == 0
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for results."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+_CATALOG = (
+    Protocol(
+        name="all",
+        title="every frame of the data set, in its own joints",
+        frames="all",
+        headline="root",
+    ),
+    Protocol(
+        name="h36m-p1",
+        title="Human3.6M, protocol 1 of the HMR and SPIN family",
+        frames="S9 and S11, all four cameras, every 5th frame, 14 joints, pelvis as root",
+        headline="root",
+        skeleton="j14",
+        subjects=H36M_TEST,
+        stride=5,
+    ),
+    Protocol(
+        name="h36m-p2",
+        title="Human3.6M, protocol 2 of the HMR and SPIN family",
+        frames="S9 and S11, frontal camera 60457274, every 5th frame, 14 joints; published after Procrustes",
+        headline="procrustes",
+        skeleton="j14",
+        subjects=H36M_TEST,
+        cameras=(H36M_FRONTAL_CAMERA,),
+        stride=5,
+    ),
+    Protocol(
+        name="h36m-hmr-p1",
+        title="Human3.6M, protocol 1 as in HMR",
+        frames="S9 and S11, all four cameras, every 5th frame, 14 joints, middle of the hips as root",
+        headline="root",
+        skeleton="j14",
+        roots=("left_hip", "right_hip"),
+        subjects=H36M_TEST,
+        stride=5,
+    ),
+    Protocol(
+        name="h36m-hmr-p2",
+        title="Human3.6M, protocol 2 as in HMR",
+        frames="S9 and S11, trial 1, frontal camera 60457274, every 5th frame, 14 joints; published after Procrustes",
+        headline="procrustes",
+        skeleton="j14",
+        roots=("left_hip", "right_hip"),
+        subjects=H36M_TEST,
+        cameras=(H36M_FRONTAL_CAMERA,),
+        trials=(1,),
+        stride=5,
+    ),
+    Protocol(
+        name="h36m-17",
+        title="Human3.6M, protocols 1 to 3 of Martinez et al. and VideoPose3D",
+        frames="S9 and S11, all four cameras, every frame, 17 joints, pelvis as root; mean of the 15 actions' means",
+        headline="root",
+        skeleton="h36m17",
+        subjects=H36M_TEST,
+        action_average=True,
+    ),
+    Protocol(
+        name="deform-and-learn",
+        title="Yoshiyasu and Gamez 2019",
+        frames="S9 and S11, all four cameras, every frame, 17 joints, prediction rescaled to the canonical bone length",
+        headline="bone_length",
+        skeleton="h36m17",
+        alignments=("bone_length", "root", "procrustes", "scale"),
+        subjects=H36M_TEST,
+    ),
+    Protocol(
+        name="pose-resnet",
+        title="Pose ResNet 2023",
+        frames="S9 and S11, all four cameras, every frame, 16 joints including the pelvis, which is the root",
+        headline="root",
+        skeleton="mpii16",
+        subjects=H36M_TEST,
+    ),
+)
+
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _CATALOG}
+
+ALIASES = {"p1": "h36m-p1", "p2": "h36m-p2"}
+
+
+def protocol_by_name(name: str) -> Protocol:
+    """A protocol by its name or alias; InputError lists those that exist."""
+    try:
+        return PROTOCOLS[ALIASES.get(name, name)]
+    except KeyError:
+        raise InputError("unknown protocol", got=name, accepted=[*PROTOCOLS, *ALIASES]) from None

@@ -1,0 +1,186 @@
+"""From errors of samples to what is printed and kept: means, medians, intervals, per joint and per action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from posekit.geometry.conventions import MILLIMETRES_PER_METRE
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Errors of one metric: a row for each sample, a column for each point; NaN marks points that were left out.
+
+    `unit` is the unit they are reported in and `factor` leads to it from that of `errors`. Without `names` the points
+    are too many to be told apart (vertices).
+    """
+
+    metric: str
+    errors: Float[np.ndarray, "N J"]
+    names: tuple[str, ...] = ()
+    unit: str = "mm"
+    factor: float = MILLIMETRES_PER_METRE
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What the samples belong to: an action each (or the empty text), and a unit that is resampled as a whole.
+
+    Frames of one sequence and views of one instant are not independent, so intervals are only honest when `unit` numbers
+    the largest things that are: sequences, where there are enough of them.
+    """
+
+    action: Sequence[str]
+    unit: Sequence[int]
+    unit_name: str = "sample"
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric over all samples, in `unit`; `interval` is the 95 % bootstrap interval of the mean."""
+
+    metric: str
+    unit: str
+    mean: float
+    median: float
+    samples: int
+    interval: tuple[float, float] | None
+    per_point: Mapping[str, float]
+    per_action: Mapping[str, float]
+
+    @property
+    def mean_of_actions(self) -> float | None:
+        """The mean of the actions' means, which many papers publish; None where no action is known."""
+        return float(np.mean(list(self.per_action.values()))) if self.per_action else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "metric": self.metric,
+            "unit": self.unit,
+            "mean": self.mean,
+            "median": self.median,
+            "mean_of_actions": self.mean_of_actions,
+            "interval_95": None if self.interval is None else list(self.interval),
+            "samples": self.samples,
+            "per_joint": dict(self.per_point),
+            "per_action": dict(self.per_action),
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An evaluation: its metrics, how many samples they rest on, and how many were left out and why."""
+
+    title: str
+    metrics: Sequence[MetricSummary]
+    evaluated: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "title": self.title,
+            **self.facts,
+            "evaluated": self.evaluated,
+            "skipped": dict(self.skipped),
+            "metrics": {metric.metric: metric.to_dict() for metric in self.metrics},
+        }
+
+    def overall_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names, and a row of text for each metric."""
+        columns = ["metric", "mean", "95 % interval", "median", "mean of actions", "unit", "samples"]
+        return columns, [
+            [
+                metric.metric,
+                _number(metric.mean),
+                "" if metric.interval is None else f"{_number(metric.interval[0])} to {_number(metric.interval[1])}",
+                _number(metric.median),
+                _number(metric.mean_of_actions),
+                metric.unit,
+                str(metric.samples),
+            ]
+            for metric in self.metrics
+        ]
+
+    def joint_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names, and a row of text for each joint."""
+        return self._breakdown("joint", [metric.per_point for metric in self.metrics])
+
+    def action_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names, and a row of text for each action."""
+        return self._breakdown("action", [metric.per_action for metric in self.metrics])
+
+    def _breakdown(self, what: str, parts: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+        shown = [(metric, part) for metric, part in zip(self.metrics, parts, strict=True) if part]
+        rows = list(dict.fromkeys(name for _, part in shown for name in part))
+        columns = [what, *(f"{metric.metric} [{metric.unit}]" for metric, _ in shown)]
+        return columns, [[row, *(_number(part.get(row)) for _, part in shown)] for row in rows]
+
+
+def summarize(table: ErrorTable, groups: Groups, *, bootstrap: int = 1000, seed: int = 0) -> MetricSummary:
+    """Mean and its spread over samples, each sample counting by its own mean over its points.
+
+    Samples whose every point was left out do not count.
+    """
+    errors = table.errors * table.factor
+    counted = ~np.isnan(errors).all(axis=1)
+    errors = errors[counted]
+    per_sample = _nanmean(errors, axis=1)
+    actions = np.asarray(groups.action, dtype=str)[counted]
+    units = np.asarray(groups.unit)[counted]
+    per_joint = _nanmean(errors, axis=0) if table.names else np.zeros(0)
+    return MetricSummary(
+        metric=table.metric,
+        unit=table.unit,
+        mean=_mean(per_sample),
+        median=float(np.median(per_sample)) if len(per_sample) else float("nan"),
+        samples=len(per_sample),
+        interval=bootstrap_interval(per_sample, units, bootstrap, seed) if bootstrap else None,
+        per_point={name: float(value) for name, value in zip(table.names, per_joint, strict=True)},
+        per_action={str(name): _mean(per_sample[actions == name]) for name in np.unique(actions) if name},
+    )
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "N"], units: np.ndarray, resamplings: int, seed: int
+) -> tuple[float, float] | None:
+    """The 95 % percentile interval of the mean when whole units are drawn again with replacement.
+
+    None when there are fewer than two units, from which nothing can be learned about spread.
+    """
+    _, unit = np.unique(units, return_inverse=True)
+    count = int(unit.max()) + 1 if len(unit) else 0
+    if count < 2:
+        return None
+    sums, sizes = np.bincount(unit, values, count), np.bincount(unit, minlength=count).astype(float)
+    generator = np.random.default_rng(seed)
+    means: list[float] = []
+    for _ in range(resamplings):
+        drawn = np.bincount(generator.integers(count, size=count), minlength=count)
+        means.append(float(drawn @ sums / (drawn @ sizes)))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _nanmean(values: Float[np.ndarray, "A B"], axis: int) -> Float[np.ndarray, "C"]:
+    there = ~np.isnan(values)
+    count = there.sum(axis=axis)
+    total = np.where(there, values, 0.0).sum(axis=axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _mean(values: Float[np.ndarray, "N"]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "n/a" if np.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
