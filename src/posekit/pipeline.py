@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.writing import writing
@@ -62,8 +63,8 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
     known = root / "labels" / "h36m.joints3d.h5"
     intrinsics = root / "labels" / "h36m.intrinsics.joints3d.h5"
     fits = root / "fits" / "h36m.h5"
-    shared = {"seed": config.seed, "force": config.force}
-    device = {"device": config.device}
+    shared: dict[str, Any] = {"seed": config.seed, "force": config.force}
+    device: dict[str, Any] = {"device": config.device}
     noise_px = 2.0  # of the detector that the demo stands in for
 
     yield (

@@ -90,7 +90,7 @@ def joint_map(source: Skeleton, target: Skeleton, *, require_all: bool = False) 
             matrix[row, source.index(found)] = 1.0
         elif joint in MIDPOINTS and all(end in source for end in MIDPOINTS[joint]):
             matrix[row, list(source.indices(*MIDPOINTS[joint]))] = 0.5
-    available = matrix.any(axis=1)
+    available = np.asarray(matrix.any(axis=1))
     if require_all and not available.all():
         missing = [joint for joint, there in zip(target.joints, available, strict=True) if not there]
         raise InputError(f"skeleton {source.name} cannot give every joint of {target.name}", got=missing)
