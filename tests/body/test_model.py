@@ -1,4 +1,4 @@
-"""Skinning against smplx and against a plain float64 loop."""
+"""Skinning against a plain float64 loop, and its laws; parity with smplx is in test_smplx_bridge.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from posekit.body.kinematics import ForwardKinematics
 from posekit.body.model import BodyModel
 from posekit.body.smpl_file import load_body
 from posekit.geometry.rotations import matrix_from_axis_angle
-
-smplx = pytest.importorskip("smplx")
+from posekit.skeleton.catalog import SMPL24
 
 
 @pytest.fixture(scope="module")
@@ -61,25 +60,6 @@ def test_equals_a_plain_float64_loop(exact_model: BodyModel) -> None:
         np.testing.assert_allclose(posed.joints[i].numpy(), joints, atol=1e-12)
 
 
-def test_equals_smplx(model: BodyModel) -> None:
-    body = model.body
-    arrays = {
-        "v_template": body.v_template,
-        "f": body.faces,
-        "weights": body.weights,
-        "J_regressor": body.joint_regressor,
-        "kintree_table": np.array([body.parents, range(24)]),
-        "shapedirs": body.shapedirs,
-        "posedirs": body.posedirs,
-    }
-    reference = smplx.SMPL(model_path="", data_struct=smplx.utils.Struct(**arrays))
-    betas, pose, translation = _inputs(19)
-    theirs = reference(betas=betas, global_orient=pose[:, 0], body_pose=pose[:, 1:].flatten(1), transl=translation)
-    ours = model(betas, pose, translation)
-    assert (ours.vertices - theirs.vertices).norm(dim=-1).max() < 1e-5
-    assert (ours.joints - theirs.joints[:, :24]).norm(dim=-1).max() < 1e-5
-
-
 def test_at_rest_the_body_is_its_template(model: BodyModel) -> None:
     posed = model(torch.zeros(1, 10), torch.zeros(1, 24, 3))
     np.testing.assert_allclose(posed.vertices[0].numpy(), model.body.v_template, atol=1e-6)
@@ -115,8 +95,6 @@ def test_a_subset_is_exactly_those_vertices(model: BodyModel) -> None:
 
 
 def test_the_mirrored_pose_gives_the_mirrored_body(model: BodyModel) -> None:
-    from posekit.skeleton.catalog import SMPL24
-
     betas, pose, _ = _inputs(2)
     flipped = pose[:, SMPL24.flip_permutation] * torch.tensor([1.0, -1.0, -1.0])
     mirrored = model(betas, pose).vertices[:, model.body.mirror] * torch.tensor([-1.0, 1.0, 1.0])

@@ -17,7 +17,8 @@ import scipy.sparse as sp
 from jaxtyping import Float, Int
 
 from posekit.body.unpickling import ChumpyArray, load_pickle
-from posekit.errors import FormatError, MissingFileError
+from posekit.errors import FormatError, InputError, MissingFileError
+from posekit.skeleton.catalog import SMPL24
 
 FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
 """The body that comes with posekit, derived from CC0 data; see `posekit.body.build`."""
@@ -77,6 +78,22 @@ class BodyData:
     def joint_count(self) -> int:
         """Number of joints of the rig, the root included."""
         return len(self.parents)
+
+    @cached_property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the rig's joints, those of SMPL as far as the body has them.
+
+        SMPL-H and SMPL-X share the joints up to the wrists; what follows there is left without a name of its own.
+        """
+        shared = len(SMPL24) if self.joint_count == len(SMPL24) else SMPL24.index("left_hand")
+        named = SMPL24.joints[:shared] if self.joint_count >= shared else ()
+        return (*named, *(f"joint_{i}" for i in range(len(named), self.joint_count)))
+
+    def joint_index(self, name: str) -> int:
+        """The position of a joint of the rig; InputError where this body has none of that name."""
+        if name not in self.joint_names:
+            raise InputError(f"body {self.source} has no joint", got=name, accepted=self.joint_names)
+        return self.joint_names.index(name)
 
     @cached_property
     def rest_joints(self) -> Float[np.ndarray, "K 3"]:
