@@ -3,6 +3,7 @@
 - `targets`: what a body is fitted to, for a batch of bodies, in normalised crop units.
 - `landmarks`: named joints as fixed blends of the resting body, ready for skinning.
 - `parameters`: the unknowns, as one flat tensor with named parts.
+- `matched`: poses of landmarks and matched vertices, without the rest of the mesh.
 - `losses`: the terms of the objective.
 - `initial`: starting values, from 3D joints where there are some.
 - `solver`: the optimisation of many independent bodies at once.

@@ -1,0 +1,74 @@
+"""Named joints as fixed blends of the resting body, ready for skinning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from posekit.body.landmarks import landmarks, regressor
+from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.skeleton.catalog import H36M17
+from posekit.skeleton.skeleton import Skeleton
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkBlends:
+    """Points that are weighted means of vertices and rig joints, in the form that one product with transforms poses.
+
+    Skinning is linear in the resting positions, so a mean of skinned vertices is one row of blended positions: a joint
+    made from twenty vertices costs no more than one vertex. `directions` is what each shape component adds.
+    """
+
+    names: tuple[str, ...]
+    blend: Float[Tensor, "J 4*K"]
+    directions: Float[Tensor, "S J 4*K"]
+
+    def shaped(self, betas: Float[Tensor, "B S"] | None) -> Float[Tensor, "#B J 4*K"]:
+        """The blends of shapes."""
+        if betas is None:
+            return self.blend[None]
+        return self.blend + (betas @ self.directions.flatten(1)).unflatten(1, self.blend.shape)
+
+
+def landmark_blends(body: SegmentScaledBody, skeleton: Skeleton) -> LandmarkBlends:
+    """The joints of a skeleton that the body can give, in its order.
+
+    Human3.6M's joints come from the body's regressor when it has one: their places are those of that data set's markers,
+    which no rig joint shares.
+    """
+    data = body.body
+    if skeleton == H36M17 and data.h36m_regressor is not None:
+        rows = _tensor(regressor(data, skeleton), body)
+        return _blends(body, skeleton.joints, rows, rows.new_zeros((len(skeleton), body.joint_count)))
+    points = landmarks(data, skeleton.joints)
+    vertex_weights = _tensor(points.whole_vertex_weights(body.vertex_count), body)
+    return _blends(body, points.names, vertex_weights, points.joint_weights.to(vertex_weights))
+
+
+def _tensor(values: np.ndarray, body: SegmentScaledBody) -> Tensor:
+    return torch.as_tensor(values, dtype=body.template.dtype, device=body.template.device)
+
+
+def _blends(
+    body: SegmentScaledBody,
+    names: tuple[str, ...],
+    vertex_weights: Float[Tensor, "J V"],
+    joint_weights: Float[Tensor, "J K"],
+) -> LandmarkBlends:
+    used = vertex_weights.any(dim=0).nonzero()[:, 0]
+    shares, weights = vertex_weights[:, used], body.weights[used]
+    homogeneous = torch.nn.functional.pad(body.template[used], (0, 1), value=1.0)
+    rest_joints = torch.nn.functional.pad(body.mean_rest_joints, (0, 1), value=1.0)
+    from_vertices = torch.einsum("jv,vk,vd->jkd", shares, weights, homogeneous)
+    from_joints = joint_weights[..., None] * rest_joints
+    moved = torch.einsum("jv,vk,vds->sjkd", shares, weights, body.shapedirs[used])
+    moved = moved + torch.einsum("jk,kds->sjkd", joint_weights, body.joint_shapedirs)
+    return LandmarkBlends(
+        names,
+        (from_vertices + from_joints).flatten(1),
+        torch.nn.functional.pad(moved, (0, 1)).flatten(2),
+    )
