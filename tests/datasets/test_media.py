@@ -195,6 +195,21 @@ def test_folder_of_frames_in_natural_order(tmp_path: Path) -> None:
         numbers(folder)
 
 
+def test_frames_numbered_by_their_names(tmp_path: Path) -> None:
+    for clip in ("a", "b"):
+        for index in range(0, 20, 5):
+            cv2.imwrite(str(tmp_path / f"{clip}.5_{index + 1:06d}.png"), picture(index))
+    with open_frames(tmp_path / "b.5_*", first=1) as source:
+        assert list(source.available) == [0, 5, 10, 15]
+        assert source.count == 16
+        assert [(index, number_of(image)) for index, image in source.frames()] == [(i, i) for i in (0, 5, 10, 15)]
+        with pytest.raises(FormatError, match="frame 3 was needed"):
+            source.frame(3)
+    cv2.imwrite(str(tmp_path / "b.5_x.png"), picture(0))
+    with pytest.raises(FormatError, match=r"b\.5_x\.png"):
+        open_frames(tmp_path / "b.5_*", first=1)
+
+
 def test_exif_orientation_is_applied_and_colours_are_rgb(tmp_path: Path) -> None:
     image = np.zeros((48, 64, 3), dtype=np.uint8)
     image[:24, :, 0] = 250  # red above

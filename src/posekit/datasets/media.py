@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,12 @@ class FrameSource(ABC):
     @property
     @abstractmethod
     def count(self) -> int:
-        """Number of frames that can be read."""
+        """One more than the number of the last frame that can be read."""
+
+    @property
+    def available(self) -> Sequence[int]:
+        """Numbers of the frames that are there."""
+        return range(self.count)
 
     @abstractmethod
     def frames(self, indices: Iterable[int] | None = None) -> Iterator[tuple[int, Image]]:
@@ -72,13 +77,15 @@ class FrameSource(ABC):
         self.close()
 
 
-def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
-    """The frames of a video file or of a folder of images; `fps` overrides what the source says.
+def open_frames(path: Path, *, fps: float | None = None, first: int | None = None) -> FrameSource:
+    """The frames of a video file or of a folder of images; `fps` overrides what the source says, `first` is for folders.
 
     Raises MissingFileError when there is nothing at `path`, FormatError when it holds no frames.
     """
     path = Path(path)
-    return FrameFolder(path, fps=fps) if path.is_dir() else VideoReader(path, fps=fps)
+    if path.is_dir() or "*" in path.name:
+        return FrameFolder(path, fps=fps, first=first)
+    return VideoReader(path, fps=fps)
 
 
 @dataclass(frozen=True)
@@ -248,48 +255,80 @@ class _Decoder:
 
 
 class FrameFolder(FrameSource):
-    """A folder of images in natural order (frame2 before frame10); EXIF orientation is applied.
+    """A folder of images; EXIF orientation is applied.
+
+    `path` may end in a pattern (``images/S1_*``) that picks some of a folder's images. Frames are numbered by their place
+    in natural order (frame2 before frame10); with `first`, by the number that ends their names, where `first` stands for
+    frame 0: then frames may be missing, and `available` says which are there.
 
     Raises MissingFileError when there is no folder, FormatError when it has no images or the first cannot be read.
     """
 
-    def __init__(self, path: Path, *, fps: float | None = None) -> None:
+    def __init__(
+        self, path: Path, *, fps: float | None = None, first: int | None = None, files: Sequence[Path] | None = None
+    ) -> None:
         self.path = Path(path)
         self.fps = fps or FOLDER_FPS
-        self.files = image_files(self.path)
+        self.files = image_files(self.path) if files is None else list(files)
         if not self.files:
             raise FormatError("no images in the folder", got=self.path, accepted=sorted(IMAGE_ENDINGS))
+        places = range(len(self.files)) if first is None else [trailing_number(file) - first for file in self.files]
+        self._files = dict(zip(places, self.files, strict=True))
+        self._places = sorted(place for place in self._files if place >= 0)
         self.height, self.width = read_image(self.files[0]).shape[:2]
 
     @property
     def count(self) -> int:
-        return len(self.files)
+        return self._places[-1] + 1 if self._places else 0
+
+    @property
+    def available(self) -> Sequence[int]:
+        return self._places
 
     def close(self) -> None:
         """Nothing to give back: each image is opened when its turn comes."""
 
     def frames(self, indices: Iterable[int] | None = None) -> Iterator[tuple[int, Image]]:
-        for index in _rising(range(self.count) if indices is None else indices):
-            if index >= self.count:
-                raise FormatError(f"{self.path} ends early", got=f"{self.count} images, frame {index} was needed")
-            image = read_image(self.files[index])
+        for index in _rising(self.available if indices is None else indices):
+            if index not in self._files:
+                raise FormatError(
+                    f"{self.path} lacks a frame", got=f"{len(self.files)} images, frame {index} was needed"
+                )
+            image = read_image(self._files[index])
             if image.shape[:2] != (self.height, self.width):
                 raise FormatError(
                     f"the size of the frames changes within {self.path}",
-                    got=f"{image.shape[1]}x{image.shape[0]} in {self.files[index].name}",
+                    got=f"{image.shape[1]}x{image.shape[0]} in {self._files[index].name}",
                     accepted=f"{self.width}x{self.height}, as in {self.files[0].name}",
                 )
             yield index, image
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order; MissingFileError when there is no folder."""
+def image_files(path: Path) -> list[Path]:
+    """The images of a folder, or those that a pattern in its last part picks, in natural order.
+
+    Raises MissingFileError when there is no folder.
+    """
+    folder, pattern = (path.parent, path.name) if "*" in path.name else (path, "*")
     if not folder.is_dir():
         raise MissingFileError("folder of frames not found", got=folder)
-    found = (
-        file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith(".")
-    )
+    found = (file for file in folder.glob(pattern) if is_image(file.name))
     return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of an image."""
+    return Path(name).suffix.lower() in IMAGE_ENDINGS and not name.startswith(".")
+
+
+def trailing_number(file: Path) -> int:
+    """The number that ends a file's name, before its ending; FormatError when there is none."""
+    digits = re.search(r"(\d+)$", file.stem)
+    if digits is None:
+        raise FormatError(
+            "the name of a frame does not end in its number", got=file, accepted="names like frame_000001.jpg"
+        )
+    return int(digits[1])
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
