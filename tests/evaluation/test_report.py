@@ -36,6 +36,7 @@ def test_left_out_points_and_samples_do_not_count() -> None:
 def test_nothing_evaluated_is_nan_not_zero() -> None:
     summary = _summary([[NAN, NAN]])
     assert math.isnan(summary.mean) and math.isnan(summary.median) and summary.interval is None
+    assert "NaN" not in json.dumps(summary.to_dict()) and summary.to_dict()["mean"] is None
 
 
 def test_bootstrap_covers_the_mean_and_is_reproducible() -> None:

@@ -23,6 +23,9 @@ METRIC_OF_ALIGNMENT: dict[Alignment, str] = {
 H36M_FRONTAL_CAMERA = "60457274"
 H36M_TEST = ("S9", "S11")
 
+H36M_BONE_LENGTH = 4.150
+"""Length of the 16 bones of Human3.6M's 17 joints in the skeleton of its exponential-map recordings, m."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -31,6 +34,7 @@ class Protocol:
     `skeleton` names the joints that are measured, or is None for all that the data set has. `roots` are the joints whose
     mean is the root (they need not be measured themselves). Empty `subjects`, `cameras` and `trials` mean all. Of the
     frames of a video those with ``frame % stride == 0`` count. `headline` is the alignment of the published figure.
+    `canonical_bone_length` (m) is what all bones sum to after the alignment by bone length.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Protocol:
     cameras: tuple[str, ...] = ()
     trials: tuple[int, ...] = ()
     stride: int = 1
+    canonical_bone_length: float | None = None
     action_average: bool = False
 
     def selects(self, *, subject: str, camera: str, trial: int, frame: int) -> bool:
@@ -125,6 +130,7 @@ _CATALOG = (
         skeleton="h36m17",
         alignments=("bone_length", "root", "procrustes", "scale"),
         subjects=H36M_TEST,
+        canonical_bone_length=H36M_BONE_LENGTH,
     ),
     Protocol(
         name="pose-resnet",

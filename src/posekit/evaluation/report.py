@@ -59,17 +59,17 @@ class MetricSummary:
         return float(np.mean(list(self.per_action.values()))) if self.per_action else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON; None for what could not be measured."""
         return {
             "metric": self.metric,
             "unit": self.unit,
-            "mean": self.mean,
-            "median": self.median,
-            "mean_of_actions": self.mean_of_actions,
+            "mean": _json_number(self.mean),
+            "median": _json_number(self.median),
+            "mean_of_actions": _json_number(self.mean_of_actions),
             "interval_95": None if self.interval is None else list(self.interval),
             "samples": self.samples,
-            "per_joint": dict(self.per_point),
-            "per_action": dict(self.per_action),
+            "per_joint": {name: _json_number(value) for name, value in self.per_point.items()},
+            "per_action": {name: _json_number(value) for name, value in self.per_action.items()},
         }
 
 
@@ -178,6 +178,10 @@ def _nanmean(values: Float[np.ndarray, "A B"], axis: int) -> Float[np.ndarray, "
 
 def _mean(values: Float[np.ndarray, "N"]) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _json_number(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else value
 
 
 def _number(value: float | None) -> str:

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_CHUNK = 8192
-"""Point sets worked on at a time, so that the intermediate results stay in the processor's cache."""
+_CHUNK, _CHUNK_POINTS = 8192, 8192 * 32
+"""Point sets, and points, worked on at a time, so that the intermediate results stay in the processor's cache."""
 
 _NEWTON_STEPS = 14
 
@@ -63,8 +63,9 @@ def fit_similarity(
     flat_source, flat_target = source.reshape(-1, count, 3), target.reshape(-1, count, 3)
     flat_weights = None if weights is None else weights.reshape(-1, count)
     chunks = []
-    for start in range(0, max(len(flat_source), 1), _CHUNK):
-        piece = slice(start, start + _CHUNK)
+    step = max(1, min(_CHUNK, _CHUNK_POINTS // max(count, 1)))
+    for start in range(0, max(len(flat_source), 1), step):
+        piece = slice(start, start + step)
         chunk_weights = None if flat_weights is None else flat_weights[piece]
         chunks.append(_fit_chunk(flat_source[piece], flat_target[piece], chunk_weights, with_scale))
     scale, rotation, translation, degenerate = (torch.cat(parts) for parts in zip(*chunks, strict=True))

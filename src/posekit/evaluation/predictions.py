@@ -1,0 +1,235 @@
+"""What is evaluated, seen from the samples of a data set: labels and fits, in the frame of each sample's camera."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from posekit.artifacts.files import Artifact
+from posekit.body.landmarks import landmarks
+from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.errors import InputError
+from posekit.records import Camera, cameras_from_columns, stack_cameras
+from posekit.registration.posing import crop_pixels, posed_bodies
+from posekit.skeleton.skeleton import Skeleton
+
+ALL_VIEWS = -1
+
+_BODIES_AT_ONCE = 256
+
+NO_PREDICTION = "no prediction"
+NOT_TRUSTED = "prediction marked as not usable"
+NO_POSE = "pose of the camera unknown"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which samples: rows of a data set by sequence, frame, person and camera."""
+
+    sequence: Int[np.ndarray, "N"]
+    frame: Int[np.ndarray, "N"]
+    person: Int[np.ndarray, "N"]
+    camera: Int[np.ndarray, "N"]
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def seen_by(self, camera: int) -> Keys:
+        """The same people and frames under another camera number."""
+        return Keys(self.sequence, self.frame, self.person, np.full(len(self), camera))
+
+    @staticmethod
+    def read(artifact: Artifact, table: str, rows: slice | None = None) -> Keys:
+        """The keys of a table; rows without a camera join all views."""
+        sequence, frame, person = (
+            artifact.read(table, name, rows).astype(np.int64) for name in ("sequence", "frame", "person")
+        )
+        has_camera = any(column.name == "camera" for column in artifact.kind.tables[table])
+        camera = artifact.read(table, "camera", rows) if has_camera else np.full(len(sequence), ALL_VIEWS)
+        return Keys(sequence, frame, person, camera.astype(np.int64))
+
+
+class RowIndex:
+    """Finds the rows of a table by key."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._bounds = [
+            (int(values.min()), int(values.max()) + 1) if len(values) else (0, 1)
+            for values in (keys.sequence, keys.frame, keys.person, keys.camera)
+        ]
+        packed = self._packed(keys)
+        self._order = np.argsort(packed, kind="stable")
+        self._sorted = packed[self._order]
+
+    def find(self, keys: Keys) -> Int[np.ndarray, "N"]:
+        """The (last) row of each key, or -1."""
+        wanted = self._packed(keys)
+        place = np.searchsorted(self._sorted, wanted, side="right") - 1
+        if not len(self._sorted):
+            return np.full(len(keys), -1)
+        found = (place >= 0) & (wanted >= 0) & (self._sorted[np.maximum(place, 0)] == wanted)
+        return np.where(found, self._order[np.maximum(place, 0)], -1)
+
+    def _packed(self, keys: Keys) -> Int[np.ndarray, "N"]:
+        packed = np.zeros(len(keys), dtype=np.int64)
+        inside = np.ones(len(keys), dtype=bool)
+        parts = (keys.sequence, keys.frame, keys.person, keys.camera)
+        for values, (low, high) in zip(parts, self._bounds, strict=True):
+            packed = packed * (high - low) + (values - low)
+            inside &= (values >= low) & (values < high)
+        return np.where(inside, packed, -1)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions for some samples.
+
+    `points` are metres in axes parallel to the sample's camera; their origin is the camera's only where `pixels` come from
+    it. `pixels` are where the points fall in the original image. `reason` says why there is none, or is empty.
+    """
+
+    points: Float[np.ndarray, "N J 3"]
+    pixels: Float[np.ndarray, "N J 2"]
+    reason: Sequence[str]
+
+
+class Source(ABC):
+    """Something that predicts joints for the samples of a data set."""
+
+    name: str
+    skeleton: Skeleton
+
+    @abstractmethod
+    def predict(self, keys: Keys) -> Predicted:
+        """Joints of these samples."""
+
+
+class Optics:
+    """Intrinsics and lenses of a data set's cameras."""
+
+    def __init__(self, cameras: Sequence[Camera]) -> None:
+        self._cameras = [stack_cameras([camera])[0] for camera in cameras]
+
+    def pixels(self, points: Float[np.ndarray, "N J 3"], camera: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N J 2"]:
+        """Pixels of points given in the frames of cameras, one camera for each row."""
+        result = np.full((*points.shape[:2], 2), np.nan)
+        for index in np.unique(camera):
+            rows = camera == index
+            seen = torch.from_numpy(np.asarray(points[rows], dtype=np.float64))
+            result[rows] = self._cameras[int(index)].project_camera(seen).numpy()
+        return result
+
+
+class Poses:
+    """The poses that an artifact gives to the cameras of a data set; a camera is known by its session and name."""
+
+    def __init__(self, dataset_cameras: Sequence[Camera], posed_cameras: Sequence[Camera]) -> None:
+        given = {(camera.session, camera.name): camera for camera in posed_cameras if camera.posed}
+        poses = [given.get((camera.session, camera.name)) for camera in dataset_cameras]
+        self.known = np.array([pose is not None for pose in poses], dtype=bool)
+        self._rotation = np.array([np.eye(3) if pose is None else pose.rotation for pose in poses])
+        self._translation = np.array([np.zeros(3) if pose is None else pose.translation for pose in poses])
+
+    def camera_from_world(
+        self, points: Float[np.ndarray, "N J 3"], camera: Int[np.ndarray, "N"]
+    ) -> Float[np.ndarray, "N J 3"]:
+        """World points in the frames of cameras, one for each row."""
+        return points @ self._rotation[camera].transpose(0, 2, 1) + self._translation[camera][:, None]
+
+
+class LabelSource(Source):
+    """The joints of a joints3d artifact."""
+
+    name = "joints3d"
+
+    def __init__(self, artifact: Artifact, dataset_cameras: Sequence[Camera]) -> None:
+        self.skeleton = artifact.skeleton
+        self._artifact = artifact
+        self._index = RowIndex(Keys.read(artifact, "poses"))
+        self._usable = artifact.read("poses", "ok")
+        self._poses = Poses(dataset_cameras, cameras_from_columns(artifact.table("cameras")))
+        self._optics = Optics(dataset_cameras)
+
+    def predict(self, keys: Keys) -> Predicted:
+        """Labels in the cameras' frames; joints that triangulation dropped are NaN."""
+        rows = self._index.find(keys.seen_by(ALL_VIEWS))
+        reason = np.where(rows < 0, NO_PREDICTION, "").astype(object)
+        reason[(rows >= 0) & ~self._usable[np.maximum(rows, 0)]] = NOT_TRUSTED
+        reason[(reason == "") & ~self._poses.known[keys.camera]] = NO_POSE
+        good = np.flatnonzero(reason == "")
+        points = np.full((len(keys), len(self.skeleton), 3), np.nan)
+        world = self._artifact.read("poses", "joints3d", rows[good]).astype(np.float64)
+        world[self._artifact.read("poses", "confidence", rows[good]) <= 0] = np.nan
+        points[good] = self._poses.camera_from_world(world, keys.camera[good])
+        return Predicted(points, self._optics.pixels(points, keys.camera), reason.tolist())
+
+
+class FitSource(Source):
+    """The joints of fitted bodies, as points of the body's surface and rig under the names of a skeleton."""
+
+    name = "fits"
+
+    def __init__(
+        self, artifact: Artifact, dataset_cameras: Sequence[Camera], body: SegmentScaledBody, skeleton: Skeleton
+    ) -> None:
+        check_same_body(artifact, body)
+        self.skeleton = skeleton
+        self._artifact = artifact
+        self._body = body
+        self._points = landmarks(body.body, skeleton.joints).to(body.template.device)
+        self._columns = [skeleton.index(name) for name in self._points.names]
+        self._index = RowIndex(Keys.read(artifact, "fits"))
+        self._usable, self._why = artifact.read("fits", "ok"), artifact.read("fits", "reason")
+        self._poses = Poses(dataset_cameras, cameras_from_columns(artifact.table("cameras")))
+        self._optics = Optics(dataset_cameras)
+
+    def predict(self, keys: Keys) -> Predicted:
+        """Joints of the fit of this very view where there is one, else of the fit that joins all views."""
+        own = self._index.find(keys)
+        rows = np.where(own >= 0, own, self._index.find(keys.seen_by(ALL_VIEWS)))
+        reason = np.where(rows < 0, NO_PREDICTION, "").astype(object)
+        refused = (rows >= 0) & ~self._usable[np.maximum(rows, 0)]
+        reason[refused] = [f"{NOT_TRUSTED}: {why}" if why else NOT_TRUSTED for why in self._why[rows[refused]]]
+        weak = self._artifact.has("fits", "crop_from_image") & (own >= 0)
+        reason[(reason == "") & ~weak & ~self._poses.known[keys.camera]] = NO_POSE
+        good = np.flatnonzero(reason == "")
+        points = np.full((len(keys), len(self.skeleton), 3), np.nan)
+        pixels = np.full((len(keys), len(self.skeleton), 2), np.nan)
+        used, which = np.unique(rows[good], return_inverse=True)
+        fits = self._artifact.table("fits", used)
+        joints = self._joints(fits)[which]
+        flat, deep = weak[good], ~weak[good]
+        points[good[deep]] = self._poses.camera_from_world(joints[deep], keys.camera[good[deep]])
+        pixels[good[deep]] = self._optics.pixels(points[good[deep]], keys.camera[good[deep]])
+        if flat.any():
+            # Crop units lead to metres by the fit's own scale; the origin then is that of the crop, not of the camera.
+            points[good[flat]] = joints[flat] / fits["scale"][which[flat]][:, None, None]
+            maps = fits["crop_from_image"][which[flat]]
+            pixels[good[flat]] = crop_pixels(torch.from_numpy(joints[flat]), maps).numpy()
+        return Predicted(points, pixels, reason.tolist())
+
+    def _joints(self, fits: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N J 3"]:
+        joints = np.full((len(fits["pose"]), len(self.skeleton), 3), np.nan)
+        for begin in range(0, len(joints), _BODIES_AT_ONCE):
+            part = slice(begin, begin + _BODIES_AT_ONCE)
+            posed = posed_bodies({name: values[part] for name, values in fits.items()}, self._body)
+            found = self._points.points(posed.points[:, self._points.vertex_ids], posed.joints)
+            joints[part, self._columns] = found.cpu().numpy()
+        return joints
+
+
+def check_same_body(fits: Artifact, body: SegmentScaledBody) -> None:
+    """Raises InputError when fits were made with another body than the one at hand."""
+    recorded = fits.header.facts.get("body_digest")
+    if recorded is not None and recorded != body.body.digest:
+        raise InputError(
+            f"{fits.path} was made with another body model",
+            got=f"{body.body.source} (digest {body.body.digest[:12]})",
+            accepted=f"the body of digest {str(recorded)[:12]}",
+            hint="Give the same body file with --body",
+        )

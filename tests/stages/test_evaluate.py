@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from posekit.config import Evaluate
+from posekit.errors import DataError, InputError
+from posekit.geometry.rotations import matrix_from_axis_angle
+from posekit.stages.evaluate import evaluate
+
+
+def _run(recording: Any, **settings: Any) -> dict[str, Any]:
+    report = evaluate(Evaluate(dataset=recording.dataset, bootstrap=50, device="cpu", **settings))
+    (path,) = report.outputs
+    content = json.loads(Path(path).read_text())
+    assert content["results"]
+    return content
+
+
+def _mean(content: dict[str, Any], metric: str, source: str = "joints3d") -> float:
+    return float(content["results"][source]["metrics"][metric]["mean"])
+
+
+def test_perfect_labels_have_no_error(recording: Any) -> None:
+    recording.write_labels()
+    content = _run(recording)
+    for metric in ("mpjpe", "pa_mpjpe", "n_mpjpe", "per_pixel_joints"):
+        assert _mean(content, metric) < 2e-3
+    assert _mean(content, "pck3d_150mm") == 100.0
+    result = content["results"]["joints3d"]
+    assert result["evaluated"] == 2 * 6 * 2 * 3 and result["skipped"] == {}
+    assert set(result["metrics"]["mpjpe"]["per_action"]) == {"Directions", "Walking"}
+    assert next(iter(result["metrics"]["mpjpe"]["per_joint"])) == "pelvis"
+    assert content["protocol"]["name"] == "all" and set(content["inputs"]) == {"dataset", "joints3d"}
+
+
+def test_known_errors_are_measured_in_millimetres_and_crop_pixels(recording: Any) -> None:
+    joints = recording.joints.copy()
+    joints[:, 16] += [0.0, 0.0, 0.17]
+    recording.write_labels(joints)
+    content = _run(recording)
+    per_joint = content["results"]["joints3d"]["metrics"]["mpjpe"]["per_joint"]
+    assert per_joint["right_wrist"] == pytest.approx(170, abs=0.01) and per_joint["left_knee"] < 1e-2
+    assert _mean(content, "mpjpe") == pytest.approx(10, abs=0.01)
+    assert _mean(content, "pck3d_150mm") == pytest.approx(100 * 16 / 17)
+    # A body about 1.7 m tall fills 224 / 1.2 px of the crop.
+    pixels = content["results"]["joints3d"]["metrics"]["per_pixel_joints"]["per_joint"]["right_wrist"]
+    assert 0.6 < pixels / (0.17 * 224 / 1.2 / 1.7) < 1.4
+
+
+def test_labels_in_another_world_unit_and_frame(recording: Any) -> None:
+    # Camera-free labels: the world is turned and half the size, and the label file poses the cameras in it.
+    turn = matrix_from_axis_angle(torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64)).numpy()
+    cameras = [replace(c, rotation=c.rotation @ turn.T, translation=0.5 * c.translation) for c in recording.cameras]
+    recording.write_labels(0.5 * recording.joints @ turn.T, cameras)
+    content = _run(recording)
+    assert _mean(content, "mpjpe") > 100
+    assert max(_mean(content, name) for name in ("pa_mpjpe", "n_mpjpe", "per_pixel_joints")) < 5e-3
+
+
+def test_every_sample_is_evaluated_or_counted(recording: Any) -> None:
+    count = len(recording.joints)
+    joints = recording.joints.copy()
+    joints[0, 0] = np.nan
+    joints[1, 5] = np.nan
+    usable = np.ones(count, dtype=bool)
+    usable[2] = False
+    confidence = np.ones((count, 17))
+    confidence[3, 2:] = 0.0
+    cameras = [replace(recording.cameras[0], posed=False), *recording.cameras[1:]]
+    recording.write_labels(joints, cameras, ok=usable, confidence=confidence)
+    result = _run(recording)["results"]["joints3d"]
+    assert result["skipped"] == {
+        "pose of the camera unknown": count - 1,
+        "prediction marked as not usable": 3,
+        "root joint not predicted or not known": 2,
+        "fewer than 3 joints in common": 2,
+    }
+    assert result["evaluated"] + sum(result["skipped"].values()) == 3 * count
+    assert result["joints_left_out"] == 2
+
+
+def test_missing_rows_are_counted_and_noted(recording: Any) -> None:
+    keep = slice(0, len(recording.joints) - 4)
+    keys, joints = recording.keys, recording.joints
+    recording.keys, recording.joints = {name: values[keep] for name, values in keys.items()}, joints[keep]
+    recording.write_labels()
+    report = evaluate(Evaluate(dataset=recording.dataset, bootstrap=0))
+    assert report.counts["joints3d: no prediction"] == 12
+    assert any("left out" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("p1", 36), ("p2", 12)])
+def test_protocols_choose_their_frames_and_joints(recording: Any, name: str, expected: int) -> None:
+    recording.write_labels()
+    content = _run(recording, protocol=name)
+    result = content["results"]["joints3d"]
+    assert result["evaluated"] == expected and result["outside_protocol"] == 72 - expected
+    assert len(result["joints"]) == 14 and content["protocol"]["subjects"] == ["S9", "S11"]
+    assert _mean(content, "pa_mpjpe") < 1e-2
+
+
+def test_fits_are_posed_projected_and_compared_with_true_vertices(recording: Any) -> None:
+    recording.write_fits()
+    recording.write_truth()
+    content = _run(recording, truth=recording.truth)
+    for metric in ("mpjpe", "pa_mpjpe", "n_mpjpe", "per_pixel_joints"):
+        assert _mean(content, metric, "fits") < 0.02
+    # The segment-scaled body has no pose correctives, the true one has.
+    assert _mean(content, "per_vertex_reconstruction", "fits_vertices") < 1.0
+    assert content["results"]["fits_vertices"]["evaluated"] == 24
+
+
+def test_wrong_fits_have_errors_and_refused_ones_are_counted(recording: Any) -> None:
+    count = len(recording.pose)
+    scales = np.ones((count, recording.pose.shape[1]))
+    scales[:, 4] = 1.3
+    usable = np.arange(count) > 1
+    reason = ["", "too far from the labels", *[""] * (count - 2)]
+    recording.write_fits(segment_scales=scales, ok=usable, reason=reason)
+    recording.write_truth()
+    content = _run(recording, truth=recording.truth)
+    assert content["results"]["fits"]["skipped"] == {
+        "prediction marked as not usable": 3,
+        "prediction marked as not usable: too far from the labels": 3,
+    }
+    per_joint = content["results"]["fits"]["metrics"]["mpjpe"]["per_joint"]
+    assert per_joint["left_ankle"] > 50 and per_joint["right_ankle"] < 0.1
+    assert 1 < _mean(content, "per_vertex_reconstruction", "fits_vertices") < 60
+    assert content["results"]["fits_vertices"]["skipped"] == {"prediction marked as not usable": 2}
+
+
+def test_weak_perspective_fits_of_single_views(recording: Any) -> None:
+    camera = recording.cameras[1]
+    count = len(recording.pose)
+    turn = matrix_from_axis_angle(torch.from_numpy(recording.pose[:, 0])).numpy()
+    crop = np.tile(np.array([[0.2, 0.0, 5.0], [0.0, 0.2, -3.0]]), (count, 1, 1))
+    recording.write_fits(
+        camera=np.full(count, 1),
+        orientation=camera.rotation @ turn,
+        translation=np.zeros((count, 3)),
+        scale=np.full(count, 0.9),
+        crop_from_image=crop,
+    )
+    content = _run(recording)
+    result = content["results"]["fits"]
+    assert result["evaluated"] == count and result["skipped"] == {"no prediction": 2 * count}
+    assert _mean(content, "mpjpe", "fits") < 0.02
+
+
+def test_a_second_run_is_skipped_until_something_changes(recording: Any) -> None:
+    recording.write_labels()
+    settings = Evaluate(dataset=recording.dataset, bootstrap=10)
+    first = evaluate(settings)
+    again = evaluate(settings)
+    assert not first.skipped and again.skipped
+    assert again.metrics == first.metrics and again.counts == first.counts and again.tables == first.tables
+    assert not evaluate(settings.model_copy(update={"bootstrap": 11})).skipped
+    recording.write_labels(recording.joints + 0.01)
+    assert not evaluate(settings.model_copy(update={"bootstrap": 11})).skipped
+    first.outputs[0].write_text("{ half a file")
+    assert not evaluate(settings).skipped
+    assert not evaluate(settings.model_copy(update={"force": True})).skipped
+
+
+def test_same_seed_same_bytes(recording: Any) -> None:
+    recording.write_labels(recording.joints + 0.01 * np.random.default_rng(0).normal(size=recording.joints.shape))
+    settings = Evaluate(dataset=recording.dataset, bootstrap=50, force=True)
+    (path,) = evaluate(settings).outputs
+    first = path.read_bytes()
+    evaluate(settings)
+    assert path.read_bytes() == first
+
+
+def test_dry_run_writes_nothing(recording: Any) -> None:
+    recording.write_labels()
+    report = evaluate(Evaluate(dataset=recording.dataset, dry_run=True))
+    assert not report.outputs and "would compare" in report.notes[0]
+    assert not (recording.root / "results").exists()
+
+
+def test_what_cannot_be_evaluated_is_refused(recording: Any) -> None:
+    settings = Evaluate(dataset=recording.dataset)
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        evaluate(settings)
+    recording.write_labels()
+    recording.write_dataset(seed=1)
+    with pytest.raises(InputError, match="was not made from"):
+        evaluate(settings)
+    recording.write_dataset(with_truth=False)
+    recording.write_labels()
+    with pytest.raises(InputError, match="no 3D ground truth"):
+        evaluate(settings)
+
+
+def test_nothing_left_is_an_error_with_the_reasons(recording: Any) -> None:
+    recording.write_labels(ok=np.zeros(len(recording.joints), dtype=bool))
+    with pytest.raises(DataError, match="72 x prediction marked as not usable"):
+        evaluate(Evaluate(dataset=recording.dataset))
+
+
+def test_fits_of_another_body_are_refused(recording: Any) -> None:
+    recording.write_fits(facts={"body_digest": "0" * 64})
+    with pytest.raises(InputError, match="another body model"):
+        evaluate(Evaluate(dataset=recording.dataset))
