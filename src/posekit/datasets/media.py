@@ -48,6 +48,11 @@ class FrameSource(ABC):
         """One more than the number of the last frame that can be read."""
 
     @property
+    def declared_count(self) -> int:
+        """Number of frames that the source promises; more than `count` for a video that was cut short."""
+        return self.count
+
+    @property
     def available(self) -> Sequence[int]:
         """Numbers of the frames that are there."""
         return range(self.count)
@@ -152,7 +157,6 @@ class VideoReader(FrameSource):
 
     @property
     def declared_count(self) -> int:
-        """Number of frames that the container promises; more than `count` when the file was cut short."""
         return max(self._timeline.declared, self._timeline.count)
 
     @cached_property
