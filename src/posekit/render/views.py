@@ -1,0 +1,168 @@
+"""Virtual cameras around bodies, and the room that bodies without a picture stand in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from posekit.geometry.cameras import Cameras
+from posekit.render.rasterizer import RasterSettings, rasterize
+from posekit.render.screen import screen_from_cameras
+from posekit.render.topology import MeshTopology
+
+FIELD_OF_VIEW = math.radians(28)
+"""Of the shorter side of the image: a long lens, which hardly distorts a body."""
+
+SNAP = math.cos(math.radians(25))
+"""An estimated vertical closer than this to an axis of the world is taken to be that axis."""
+
+TOP = np.array([250.0, 250.0, 252.0])
+BOTTOM = np.array([226.0, 229.0, 235.0])
+LINE = np.array([168.0, 174.0, 186.0])
+
+
+def up_from_cameras(rotations: Float[np.ndarray, "C 3 3"]) -> Float[np.ndarray, "3"]:
+    """The vertical of a world, from camera_from_world rotations of cameras that were held upright on the whole."""
+    up = -rotations[:, 1].mean(0)
+    length = np.linalg.norm(up)
+    if length < 1e-6:
+        return np.array([0.0, 1.0, 0.0])
+    up = up / length
+    axis = int(np.abs(up).argmax())
+    return np.sign(up[axis]) * np.eye(3)[axis] if abs(up[axis]) > SNAP else up
+
+
+def facing(
+    left: Float[np.ndarray, "*batch 3"], right: Float[np.ndarray, "*batch 3"], up: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """Where people look on average, as a horizontal unit vector, from joints of their left and right side."""
+    across = np.nan_to_num(left - right).reshape(-1, 3)
+    forward = np.cross(across, up).mean(0)
+    if np.linalg.norm(forward) < 1e-6:
+        forward = np.cross(np.eye(3)[int(np.abs(up).argmin())], up)
+    forward = forward - up * (forward @ up)
+    return forward / np.linalg.norm(forward)
+
+
+@dataclass(frozen=True)
+class Room:
+    """A level floor and the space that people fill above it; metres, any world with a known vertical."""
+
+    up: Float[np.ndarray, "3"]
+    front: Float[np.ndarray, "3"]
+    """Horizontal unit vector that azimuth 0 looks against: the people's faces are seen from there."""
+    center: Float[np.ndarray, "3"]
+    floor: float
+    """Height of the floor along `up`."""
+    low: Float[np.ndarray, "3"]
+    high: Float[np.ndarray, "3"]
+    """Extent along (across, up, front), relative to the centre."""
+
+    @staticmethod
+    def around(points: Float[np.ndarray, "*batch 3"], up: Float[np.ndarray, "3"], front: np.ndarray) -> Room:
+        """The room of everything that is finite among the points; ValueError when nothing is."""
+        flat = points.reshape(-1, 3)
+        flat = flat[np.isfinite(flat).all(1)].astype(np.float64)
+        if not len(flat):
+            raise ValueError("there is nothing to look at")
+        axes = np.stack([np.cross(up, front), up, front])
+        along = flat @ axes.T
+        middle = (along.min(0) + along.max(0)) / 2
+        return Room(up, front, middle @ axes, float(along[:, 1].min()), along.min(0) - middle, along.max(0) - middle)
+
+    @cached_property
+    def across(self) -> Float[np.ndarray, "3"]:
+        """Horizontal unit vector to the left of people who face `front`."""
+        return np.cross(self.up, self.front)
+
+    @cached_property
+    def corners(self) -> Float[np.ndarray, "8 3"]:
+        """The corners of the extent."""
+        choice = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(8, 3)
+        local = np.where(choice == 1, self.high, self.low)
+        return self.center + local @ np.stack([self.across, self.up, self.front])
+
+    def camera(
+        self, size: tuple[int, int], *, azimuth: float = 0.0, elevation: float = 0.12, margin: float = 1.12
+    ) -> Cameras:
+        """A camera of (height, width) pixels that sees all of the room's extent.
+
+        Azimuth 0 looks into the people's faces, a quarter turn (radians) at their left sides; elevation is the angle
+        above the floor.
+        """
+        height, width = size
+        horizontal = math.cos(azimuth) * self.front + math.sin(azimuth) * self.across
+        backwards = math.cos(elevation) * horizontal + math.sin(elevation) * self.up
+        upright = self.up if abs(elevation) < 1.3 else -horizontal
+        forward = -backwards
+        right = np.cross(forward, upright)
+        right /= np.linalg.norm(right)
+        rotation = np.stack([right, np.cross(forward, right), forward])
+        focal = min(height, width) / 2 / math.tan(FIELD_OF_VIEW / 2)
+        local = (self.corners - self.center) @ rotation.T
+        half = np.array([width, height]) / 2 / margin / focal
+        distance = float((np.abs(local[:, :2]) / half - local[:, 2:]).max())
+        distance = max(distance, 0.5)
+        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+        translation = np.array([0, 0, distance]) - rotation @ self.center
+        return Cameras.checked(K, rotation, translation, image_size=[width, height])
+
+
+def empty_room(room: Room, camera: Cameras, *, cell: float = 0.5) -> UInt8[np.ndarray, "H W 3"]:
+    """A light background with the floor's grid of `cell` metres, fading with the distance from the people."""
+    width, height = (int(value) for value in camera.image_size.tolist())
+    shade = np.linspace(0, 1, height)[:, None, None]
+    image = np.broadcast_to(TOP + (BOTTOM - TOP) * shade, (height, width, 3)).astype(np.uint8).copy()
+    reach = cell * math.ceil((max(np.abs(room.low).max(), np.abs(room.high).max()) + 1.5) / cell)
+    foot = room.center + room.up * (room.floor - room.center @ room.up)
+    ticks = np.arange(-reach, reach + cell / 2, cell)
+    fine = np.linspace(-reach, reach, 8 * (len(ticks) - 1) + 1)
+    for major, minor in ((room.across, room.front), (room.front, room.across)):
+        lines = foot + ticks[:, None, None] * major + fine[None, :, None] * minor
+        screen = screen_from_cameras(camera, torch.from_numpy(lines.reshape(-1, 3))).view(len(ticks), -1, 3).numpy()
+        away = np.linalg.norm(lines - foot, axis=-1) / reach
+        for points, distance in zip(screen, away, strict=True):
+            _draw_fading_line(image, points, distance)
+    return image
+
+
+def cast_shadow(
+    image: UInt8[np.ndarray, "H W 3"],
+    vertices: Float[Tensor, "P V 3"],
+    topology: MeshTopology,
+    room: Room,
+    camera: Cameras,
+) -> None:
+    """Darkens the floor, in place, where the bodies stand between it and a light from above."""
+    height, width = image.shape[:2]
+    up = torch.from_numpy(room.up).to(vertices)
+    drop = (vertices @ up - room.floor)[..., None]
+    light = torch.nn.functional.normalize(up - torch.from_numpy(0.25 * room.across - 0.2 * room.front).to(up), dim=0)
+    flat = vertices - drop * light / (light @ up)
+    small = (max(1, height // 2), max(1, width // 2))
+    screen = screen_from_cameras(camera.to(dtype=vertices.dtype), flat) * vertices.new_tensor([0.5, 0.5, 1])
+    shadow = rasterize(screen.float(), topology, small, RasterSettings()).mask.any(0).float().numpy()
+    radius = max(1.0, min(small) / 90)
+    shadow = cv2.resize(cv2.GaussianBlur(shadow, (0, 0), radius), (width, height))
+    image[:] = np.rint(image * (1 - 0.22 * shadow[..., None])).astype(np.uint8)
+
+
+def _draw_fading_line(image: np.ndarray, points: np.ndarray, distance: np.ndarray) -> None:
+    limit = 4.0 * max(image.shape[:2])
+    usable = (points[:, 2] > 0.1) & (np.abs(points[:, :2]) < limit).all(1) & np.isfinite(points).all(1)
+    fixed = np.rint(np.where(usable[:, None], points[:, :2], 0) * 16).astype(np.int32)
+    weight = max(1, round(min(image.shape[:2]) / 500))
+    for k in np.flatnonzero(usable[:-1] & usable[1:]):
+        strength = max(0.0, 1 - distance[k]) ** 0.8
+        if strength > 0.02:
+            row = int(np.clip(points[k, 1], 0, image.shape[0] - 1))
+            back = TOP + (BOTTOM - TOP) * row / max(1, image.shape[0] - 1)
+            color = back + strength * (LINE - back)
+            cv2.line(image, fixed[k].tolist(), fixed[k + 1].tolist(), color.tolist(), weight, cv2.LINE_AA, 4)
