@@ -11,5 +11,5 @@
 - `landmarks`: named points of any skeleton on a body, and joint regressors.
 - `surface`: the atlas of 24 parts, from (part, u, v) to surface points and back.
 - `smplx_bridge`: the same body as an `smplx` layer.
-- `build`: the recipe that makes the shipped body from CC0 sources.
+- `free_body`: the recipe that makes the shipped body from CC0 sources.
 """

@@ -72,7 +72,7 @@ the regressor that comes with the free body.
 
 _KNOWN_NAMES = frozenset(_POINTS) | frozenset(SMPL24.joints)
 
-_SMPL_VERTEX_IDS = {
+SMPL_VERTEX_IDS = {
     "nose": 332,
     "reye": 6260,
     "leye": 2800,
@@ -118,7 +118,7 @@ _SMPLX_VERTEX_IDS = {
     "RSmallToe": 8474,
     "RHeel": 8635,
 }
-_VERTEX_IDS_BY_COUNT = {6890: _SMPL_VERTEX_IDS, 10475: _SMPLX_VERTEX_IDS}
+_VERTEX_IDS_BY_COUNT = {6890: SMPL_VERTEX_IDS, 10475: _SMPLX_VERTEX_IDS}
 """Vertices of the family's fixed topologies, by vertex count; the ids that `smplx` selects joints with."""
 
 

@@ -21,7 +21,7 @@ from posekit.errors import FormatError, InputError, MissingFileError
 from posekit.skeleton.catalog import SMPL24
 
 FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
-"""The body that comes with posekit, derived from CC0 data; see `posekit.body.build`."""
+"""The body that comes with posekit, derived from CC0 data; see `posekit.body.free_body`."""
 
 SHAPE_COMPONENTS = 10
 """Shape components kept of files that carry more of them."""
