@@ -34,7 +34,7 @@ class RobustSettings:
     method: RobustMethod = "ransac"
     threshold_px: float = 3.0
     confidence: float = 0.999
-    max_hypotheses: int = 8192
+    max_hypotheses: int = 2048
 
 
 class RobustFundamental(NamedTuple):
@@ -54,7 +54,7 @@ def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3
     """The matrix [v]x with ``[v]x w = v x w``."""
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*vector.shape, 3)
 
 
 def essential_from_pose(
@@ -115,7 +115,7 @@ def eight_point(first: Float[Tensor, "*batch N 2"], second: Float[Tensor, "*batc
         # For thousands of small samples the normal equations are several times faster, and exact enough to rank them.
         _, vectors = torch.linalg.eigh(equations.mT @ equations)
         vector = vectors[..., 0]
-    u, s, vh = torch.linalg.svd(vector.unflatten(-1, (3, 3)))
+    u, s, vh = torch.linalg.svd(vector.reshape(*vector.shape[:-1], 3, 3))
     rank_two = u * torch.nn.functional.pad(s[..., None, :2], (0, 1)) @ vh
     fundamental = to_y.mT @ rank_two @ to_x
     return fundamental / torch.linalg.matrix_norm(fundamental)[..., None, None]
@@ -198,4 +198,4 @@ def _normalized(points: Float[Tensor, "*batch N 2"]) -> tuple[Float[Tensor, "*ba
     scale = math.sqrt(2.0) / distance
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
     rows = [scale, zero, -scale * mean[..., 0], zero, scale, -scale * mean[..., 1], zero, zero, one]
-    return centred * scale[..., None, None], torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return centred * scale[..., None, None], torch.stack(rows, dim=-1).reshape(*scale.shape, 3, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -37,7 +37,9 @@ class RelativePoseSettings:
     """How a relative pose is found, and what makes it trustworthy.
 
     Solver "f8" goes through the fundamental matrix, "e5" (Nister 2004) finds the essential matrix from five matches and is
-    less easily upset by points that are few or nearly planar. `min_spread` is the share of the image that the
+    less easily upset by points that are few or nearly planar. Where the matches are noisier than the threshold of
+    `robust` allows for, it is raised to 2.5 standard deviations of what they turn out to be, but not beyond
+    `max_threshold_px`; Huber's width grows with it. `min_spread` is the share of the image that the
     matches must span, horizontally and vertically, in both views; `max_homography_ratio` the share of inliers that a
     homography may explain; `min_in_front` the share of inliers that must lie in front of both cameras.
     """
@@ -45,6 +47,7 @@ class RelativePoseSettings:
     robust: RobustSettings = field(default_factory=RobustSettings)
     solver: PoseSolver = "f8"
     refine: bool = True
+    max_threshold_px: float = 8.0
     huber_px: float = 3.0
     min_inliers: int = 50
     min_inlier_ratio: float = 0.5
@@ -63,6 +66,7 @@ class PairQuality:
     homography_ratio: float
     in_front: float
     median_error_px: float
+    threshold_px: float
     median_angle_deg: float
 
     @property
@@ -71,7 +75,7 @@ class PairQuality:
 
     def figures(self) -> dict[str, float]:
         """All figures by name."""
-        return {**asdict(self), "inlier_ratio": self.inlier_ratio}
+        return {name: float(value) for name, value in asdict(self).items()} | {"inlier_ratio": self.inlier_ratio}
 
 
 class RelativePose(NamedTuple):
@@ -129,6 +133,16 @@ def relative_pose(
 ) -> RelativePose:
     """As `estimate_relative_pose`, with nothing refused but a set of fewer than eight matches."""
     settings = settings or RelativePoseSettings()
+    pose = _pose_at_threshold(pair, generator, settings)
+    wanted = min(2.5 * 1.4826 * pose.quality.median_error_px, settings.max_threshold_px)
+    if wanted > 1.1 * settings.robust.threshold_px:
+        widened = replace(settings.robust, threshold_px=wanted)
+        wider = settings.huber_px * wanted / settings.robust.threshold_px
+        pose = _pose_at_threshold(pair, generator, replace(settings, robust=widened, huber_px=wider))
+    return pose
+
+
+def _pose_at_threshold(pair: ImagePair, generator: torch.Generator, settings: RelativePoseSettings) -> RelativePose:
     first, second = pair.normalized()
     if settings.solver == "e5" and len(first) >= SAMPLE:
         essential, inliers = _five_point(pair, settings)
@@ -300,6 +314,7 @@ def _quality(
         homography_ratio=_homography_inliers(_of_matches(pair, inliers), threshold_px) / max(int(inliers.sum()), 1),
         in_front=float(in_front.double().mean()) if len(in_front) else 0.0,
         median_error_px=float(distances.median()),
+        threshold_px=threshold_px,
         median_angle_deg=float(torch.rad2deg(torch.arccos(cosines)).median()) if len(cosines) else 0.0,
     )
 

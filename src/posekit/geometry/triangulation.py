@@ -114,12 +114,12 @@ def triangulate_robust(
     if n_views < 2:
         raise ValueError(f"triangulation needs at least two cameras, got {n_views}")
     flat, flat_weights = normalized.reshape(-1, n_views, 2), weights.reshape(-1, n_views)
-    n_points, like = len(flat), {"dtype": torch.float64, "device": normalized.device}
+    n_points, device = len(flat), normalized.device
     result = TriangulatedPoints(
-        points=torch.empty(n_points, 3, **like),
-        inliers=torch.empty(n_points, n_views, dtype=torch.bool, device=normalized.device),
-        error_px=torch.empty(n_points, n_views, **like),
-        ok=torch.empty(n_points, dtype=torch.bool, device=normalized.device),
+        points=torch.empty(n_points, 3, dtype=torch.float64, device=device),
+        inliers=torch.empty(n_points, n_views, dtype=torch.bool, device=device),
+        error_px=torch.empty(n_points, n_views, dtype=torch.float64, device=device),
+        ok=torch.empty(n_points, dtype=torch.bool, device=device),
     )
     for start in range(0, n_points, CHUNK):
         part = slice(start, start + CHUNK)
@@ -156,7 +156,7 @@ def triangulate_dlt(
     passes divide each equation by the depth found before, so that image distances are minimised (Hartley and Sturm 1997,
     Iterative-LS).
     """
-    batch = torch.broadcast_shapes(projections.shape[:-3], image_points.shape[:-2])
+    batch = torch.broadcast_tensors(projections[..., 0, 0, 0], image_points[..., 0, 0])[0].shape
     n_views = image_points.shape[-2]
     points = image_points.double().expand(*batch, n_views, 2).reshape(-1, n_views, 2)
     if weights is None:

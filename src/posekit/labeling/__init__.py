@@ -1,0 +1,5 @@
+"""Labels that replace 3D ground truth.
+
+`rig` finds the poses of cameras from the people they see, `epipolar` makes 3D labels from camera pairs alone, and
+`anthropometry` gives both a metric scale and tells poses that no person can take.
+"""
