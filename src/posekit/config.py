@@ -146,7 +146,14 @@ class PreprocessH36M(StageConfig):
     subjects: tuple[str, ...] = setting((), "Subjects to take; empty: all that the protocol names and are there.")
     train_stride: int = setting(5, "Take every n-th frame of training subjects.", ge=1)
     test_stride: int = setting(5, "Take every n-th frame of test subjects.", ge=1)
-    known_bad: Literal["drop", "keep"] = setting("drop", "What to do with the sequences that are known to be damaged.")
+    known_bad: Literal["drop", "drop-displaced", "keep"] = setting(
+        "drop",
+        "drop: leave out the camera whose video is missing in the release (S11 Directions, 54138969); drop-displaced: also"
+        " the three sequences of S9 whose ground truth is shifted; keep: take all.",
+    )
+    boxes: Literal["auto", "keypoints"] = setting(
+        "auto", "Boxes of people: from the release's box files where they are there, or always from the key points."
+    )
     crops: bool = setting(True, "Store the image crop of every person.")
     crop_size: int = setting(256, "Side of the stored crops (px).", ge=32)
     crop_margin: float = setting(1.2, "Side of the crop over the larger side of the person's box.", gt=0.1)
@@ -204,13 +211,49 @@ class Register(StageConfig):
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Fits to write; default: fits/NAME.h5.")
     camera: Literal["auto", "perspective", "weak"] = setting(
-        "auto", "Camera model; auto: perspective when cameras are known."
+        "auto", "Camera model; auto: perspective when cameras are posed, else weak perspective of the crop."
     )
     views: Literal["auto", "joint", "single"] = setting(
-        "auto", "One body per instant from all views, or one per image."
+        "auto", "One body per instant from all views, or one per image; auto: joint when cameras are posed."
     )
-    iters: int = setting(300, "Iterations of the optimiser.", ge=1)
-    lr: float = setting(0.1, "Learning rate of Adam.", gt=0)
+    shape: Literal["auto", "per-person", "per-frame"] = setting(
+        "auto", "One shape for all instants of a person, or one per body; auto: per person in sequences of 10 or more."
+    )
+    shape_frames: int = setting(48, "Instants of each person that its shape is fitted to.", ge=1)
+    fit_betas: bool = setting(True, "Fit the shape coefficients, too; the paper fits segment scales alone.")
+    iters: int = setting(300, "Iterations of the optimiser (paper: 300 from a T-pose, then 100).", ge=1)
+    lr: float = setting(0.1, "Learning rate of Adam (paper: 0.1).", gt=0)
+    beta2: float = setting(
+        0.95, "Second decay of Adam; 0.999 is usual and needs about three times the iterations.", gt=0, lt=1
+    )
+    decay: Literal["cosine", "none"] = setting("cosine", "Lower the learning rate to 0 over the second half, or never.")
+    stiff: Literal["auto", "anneal", "constant", "none"] = setting(
+        "auto",
+        "A stiff body for the first third (anneal), always, or never, to find the global rotation first (the paper's "
+        "first round is stiff); auto: anneal for starts from a T-pose.",
+    )
+    stiff_scale: float = setting(100.0, "Weight of the scale term while stiff.", ge=0)
+    stiff_pose: float = setting(1.0, "Weight of the pose term while stiff (constant: 0.3 does better).", ge=0)
+    starts: int = setting(1, "T-poses of different yaw to start from where nothing tells the orientation.", ge=1, le=16)
+    w_dense: float = setting(10.0, "Weight of dense correspondences (the paper's value is lost; measured).", ge=0)
+    w_keypoints: float = setting(10.0, "Weight of 2D key points (the paper's value is lost; measured).", ge=0)
+    w_joints3d: float = setting(10.0, "Weight of 3D joints, or of their depths under weak perspective.", ge=0)
+    w_scale: float = setting(10.0, "Weight of differing scales of neighbouring segments.", ge=0)
+    w_pose: float = setting(1e-3, "Weight of joint angles and of elbows and knees bent the wrong way.", ge=0)
+    w_hinge: float = setting(0.0, "Weight of sideways bends of elbows and knees (not in the paper).", ge=0)
+    w_det: float = setting(1.0, "Weight of the determinant term of the nine-number rotation.", ge=0)
+    w_size: float = setting(0.1, "Weight of the body's size against the template's; perspective only.", ge=0)
+    w_shape: float = setting(1e-3, "Weight of the squared shape coefficients.", ge=0)
+    w_temporal: float = setting(
+        0.0, "Weight of the joints' steps between consecutive instants (not in the paper).", ge=0
+    )
+    squared_limits: bool = setting(False, "Square the exponential of the joint limits, as SMPLify does.")
+    robust_px: float = setting(
+        20.0, "Labels much further off than this (px of a 224 crop) count for little; 0: all count fully (paper).", ge=0
+    )
+    max_residual_px: float = setting(15.0, "Mean residual (px of a 224 crop) from which a fit is not ok.", gt=0)
+    min_joints: int = setting(8, "A fit is ok only with this many labelled joints...", ge=0)
+    min_points: int = setting(15, "...or this many dense correspondences.", ge=0)
     noise_px: float = setting(0.0, "Gaussian noise added to key points and correspondences (px), for studies.", ge=0)
     stride: int = setting(1, "Fit every n-th instant of each sequence.", ge=1)
     batch: int = runtime(64, "Bodies fitted at once.", ge=1)

@@ -206,7 +206,7 @@ def _relative_size(
 
 
 def _rest_landmarks(landmarks: LandmarkBlends) -> Float[Tensor, "J 3"]:
-    return landmarks.blend.unflatten(1, (-1, 4)).sum(1)[:, :3]
+    return landmarks.blend.reshape(len(landmarks.names), -1, 4).sum(1)[:, :3]
 
 
 def _height(points: Float[Tensor, "J 3"]) -> Float[Tensor, ""]:
@@ -233,7 +233,7 @@ def _swing(source: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[
     cosine = (source * target).sum(-1)
     zero = torch.zeros_like(cosine)
     x, y, z = axis.unbind(-1)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*zero.shape, 3, 3)
     eye = torch.eye(3, dtype=source.dtype, device=source.device)
     turned = eye + skew + skew @ skew / (1.0 + cosine).clamp_min(1e-6)[:, None, None]
     helper = torch.where(source[:, :1].abs() < 0.9, eye[0], eye[1])

@@ -24,29 +24,34 @@ class LandmarkBlends:
     """
 
     names: tuple[str, ...]
-    blend: Float[Tensor, "J 4*K"]
-    directions: Float[Tensor, "S J 4*K"]
+    blend: Float[Tensor, "J Q"]
+    directions: Float[Tensor, "S J Q"]
 
-    def shaped(self, betas: Float[Tensor, "B S"] | None) -> Float[Tensor, "#B J 4*K"]:
+    def shaped(self, betas: Float[Tensor, "B S"] | None) -> Float[Tensor, "#B J Q"]:
         """The blends of shapes."""
         if betas is None:
             return self.blend[None]
-        return self.blend + (betas @ self.directions.flatten(1)).unflatten(1, self.blend.shape)
+        moved = (betas @ self.directions.flatten(1)).reshape(len(betas), *self.blend.shape)
+        return self.blend + moved
 
 
-def landmark_blends(body: SegmentScaledBody, skeleton: Skeleton) -> LandmarkBlends:
-    """The joints of a skeleton that the body can give, in its order.
+def landmark_blends(body: SegmentScaledBody, *skeletons: Skeleton) -> LandmarkBlends:
+    """The joints of skeletons that the body can give, each name once, in the skeletons' order.
 
-    Human3.6M's joints come from the body's regressor when it has one: their places are those of that data set's markers,
-    which no rig joint shares.
+    Joints of Human3.6M's 17 come from the body's regressor when it has one: their places are those of that data set's
+    markers, which no rig joint shares.
     """
     data = body.body
-    if skeleton == H36M17 and data.h36m_regressor is not None:
-        rows = _tensor(regressor(data, skeleton), body)
-        return _blends(body, skeleton.joints, rows, rows.new_zeros((len(skeleton), body.joint_count)))
-    points = landmarks(data, skeleton.joints)
-    vertex_weights = _tensor(points.whole_vertex_weights(body.vertex_count), body)
-    return _blends(body, points.names, vertex_weights, points.joint_weights.to(vertex_weights))
+    names = tuple(dict.fromkeys(name for skeleton in skeletons for name in skeleton.joints))
+    points = landmarks(data, names)
+    vertex_weights = points.whole_vertex_weights(body.vertex_count)
+    joint_weights = points.joint_weights.double().cpu().numpy().copy()
+    if H36M17 in skeletons and data.h36m_regressor is not None:
+        rows = regressor(data, H36M17)
+        for row, name in enumerate(points.names):
+            if name in H36M17:
+                vertex_weights[row], joint_weights[row] = rows[H36M17.index(name)], 0.0
+    return _blends(body, points.names, _tensor(vertex_weights, body), _tensor(joint_weights, body))
 
 
 def _tensor(values: np.ndarray, body: SegmentScaledBody) -> Tensor:

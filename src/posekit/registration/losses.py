@@ -37,6 +37,11 @@ class Weights:
     temporal: float = 0.0
     squared_limits: bool = False
 
+    @staticmethod
+    def every(squared_limits: bool) -> Weights:
+        """Weights that leave no term out."""
+        return Weights(10.0, 10.0, 10.0, 10.0, 1e-3, 1.0, 1.0, 1.0, 1.0, 1.0, squared_limits)
+
     def vector(self, like: Tensor) -> Float[Tensor, " L"]:
         """The weights in the order of `LOSS_NAMES`."""
         return like.new_tensor([getattr(self, name) for name in LOSS_NAMES])
@@ -101,7 +106,7 @@ def _image_distances(
     # The body's placement and the cameras are put together first: one product per point is left.
     cameras = (linear @ turn[:, None]).transpose(-1, -2)
     shifts = targets.projections[..., 3] + (linear @ parameters.translation[:, None, :, None])[..., 0]
-    points = _project(posed.points.unflatten(1, targets.points.shape[1:3]), cameras, shifts)
+    points = _project(posed.points.reshape(*targets.points.shape[:3], 3), cameras, shifts)
     keypoints = _project(posed.landmarks[:, None], cameras, shifts)
     return (points - targets.points).square().sum(-1), (keypoints - targets.keypoints).square().sum(-1)
 

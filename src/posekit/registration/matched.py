@@ -63,8 +63,8 @@ class ShapedMatchedBody:
         betas = parameters.betas
         transforms, joints = _transforms(self._body, parameters, self._body.rest_joints(betas))
         landmarks = self._landmarks.shaped(betas) @ transforms.transpose(2, 3).flatten(1, 2)
-        rest = self._positions + (self._directions @ betas[..., None]).unflatten(1, (-1, 3))[..., 0]
-        maps = (self._weights @ transforms.flatten(2)).unflatten(2, (3, 4))
+        rest = self._positions + (self._directions @ betas[..., None]).reshape(self._positions.shape)
+        maps = (self._weights @ transforms.flatten(2)).reshape(*self._positions.shape, 4)
         points = (maps[..., :3] @ rest[..., None])[..., 0] + maps[..., 3]
         return Posed(landmarks, points, joints)
 

@@ -65,7 +65,7 @@ class BodyParameters:
     def from_flat(self, flat: Float[Tensor, "B N"]) -> BodyParameters:
         """Parameters shaped like these, as views of a flat tensor."""
         parts = [getattr(self, part.name) for part in fields(self)]
-        pieces = flat.split([part[0].numel() for part in parts], dim=1)
+        pieces = torch.split(flat, [part[0].numel() for part in parts], dim=1)
         return BodyParameters(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
 
     def columns(self, *names: str) -> Int[Tensor, " N"]:

@@ -21,7 +21,8 @@ from posekit.registration.targets import PX_PER_UNIT, Targets
 Stiffness = Literal["anneal", "constant", "none"]
 Decay = Literal["cosine", "none"]
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+_BETA1, _EPSILON = 0.9, 1e-8
+_HOLD_SHARE = 0.5
 _STIFF_SHARE = 1.0 / 3.0
 _ROBUST_FROM, _ROBUST_BY = 10.0, 0.5
 """The robust scale starts this many times wider and has its own value after this share of the iterations."""
@@ -32,20 +33,24 @@ class SolverSettings:
     """How the objective is minimised.
 
     `stiff` puts `stiff_scale` and `stiff_pose` in the place of the scale and pose weights: for the first third of the
-    iterations (anneal), for all of them (constant), or never. `robust_px` (pixels of a 224 crop; 3D joints: hundredths
-    of a metre times 0.9, because a crop unit is about a metre) makes labels that are much further off count for little.
+    iterations (anneal), for all of them (constant), or never; it is for starts that are far off. `robust_px` (pixels of a
+    224 crop; for 3D joints the same in crop units is taken as metres, which half a person box is about) makes labels that
+    are much further off count for little. `decay` lowers the learning rate to zero over the second half. A `beta2` below
+    Adam's usual 0.999 forgets the large gradients of the start, and so takes three times fewer iterations. `held` names
+    the parts of the parameters that keep their values.
     """
 
     weights: Weights = field(default_factory=Weights)
     iterations: int = 300
     lr: float = 0.1
+    beta2: float = 0.95
     decay: Decay = "cosine"
     stiff: Stiffness = "anneal"
     stiff_scale: float = 100.0
     stiff_pose: float = 1.0
     robust_px: float | None = None
     fit_betas: bool = False
-    fit_shape: bool = True
+    held: tuple[str, ...] = ()
 
     def weights_at(self, progress: float) -> Weights:
         """The weights after a share of the iterations."""
@@ -61,7 +66,9 @@ class SolverSettings:
 
     def lr_at(self, progress: float) -> float:
         """The learning rate after a share of the iterations."""
-        return self.lr if self.decay == "none" else self.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
+        if self.decay == "none" or progress < _HOLD_SHARE:
+            return self.lr
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * (progress - _HOLD_SHARE) / (1.0 - _HOLD_SHARE)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +108,7 @@ class Solver:
         """
         model = self._model(targets, start, settings)
         flat = start.flat().detach().clone()
-        first, second = torch.zeros_like(flat), torch.zeros_like(flat)
+        adam = _Adam(flat, settings.beta2)
         free = _free(start, targets, settings)
         scales = start.columns("segment_scales")
         for step in range(settings.iterations):
@@ -110,8 +117,9 @@ class Solver:
             flat = flat.detach()
             gradient.mul_(free)
             if shared_shape is not None:
-                _share(gradient, start.columns("segment_scales", "betas", "scale"), shared_shape)
-            _adam_step(flat, gradient, first, second, settings.lr_at(progress), step + 1)
+                shape = ("segment_scales", "betas") if targets.weak else ("segment_scales", "betas", "scale")
+                _share(gradient, start.columns(*shape), shared_shape)
+            adam.step(flat, gradient, settings.lr_at(progress))
             flat[:, scales] = flat[:, scales].clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT)
         return self.evaluate(targets, start.from_flat(flat), settings)
 
@@ -119,7 +127,7 @@ class Solver:
     def evaluate(self, targets: Targets, parameters: BodyParameters, settings: SolverSettings) -> Solution:
         """The losses and residuals of given parameters."""
         posed = self._model(targets, parameters, replace(settings, fit_betas=False)).pose(parameters)
-        every = replace(settings.weights, **dict.fromkeys(LOSS_NAMES, 1.0))
+        every = Weights.every(settings.weights.squared_limits)
         terms = self._terms(posed, parameters, targets, every, None)
         robust = self._terms(posed, parameters, targets, every, settings.robust_at(1.0))
         total = (robust * settings.weights.vector(robust)).sum(1)
@@ -184,8 +192,8 @@ def _free(start: BodyParameters, targets: Targets, settings: SolverSettings) -> 
     free[start.columns("pose")[:3]] = 0.0
     if not settings.fit_betas:
         free[start.columns("betas")] = 0.0
-    if not settings.fit_shape:
-        free[start.columns("segment_scales", "betas", "scale")] = 0.0
+    if settings.held:
+        free[start.columns(*settings.held)] = 0.0
     if targets.weak:
         free[start.columns("translation")[2:]] = 0.0
     return free
@@ -199,17 +207,19 @@ def _share(gradient: Float[Tensor, "B N"], columns: Int[Tensor, " S"], groups: I
     gradient[:, columns] = (total / count[:, None])[groups]
 
 
-def _adam_step(
-    flat: Float[Tensor, "B N"],
-    gradient: Float[Tensor, "B N"],
-    first: Float[Tensor, "B N"],
-    second: Float[Tensor, "B N"],
-    lr: float,
-    step: int,
-) -> None:
-    """One step of Adam (Kingma and Ba 2015), in place."""
-    first.lerp_(gradient, 1.0 - _BETA1)
-    second.mul_(_BETA2).addcmul_(gradient, gradient, value=1.0 - _BETA2)
-    # The corrections of both moments, as one factor; epsilon is as in the paper's own reformulation.
-    rate = lr * math.sqrt(1.0 - _BETA2**step) / (1.0 - _BETA1**step)
-    flat.addcdiv_(first, second.sqrt().add_(_EPSILON), value=-rate)
+class _Adam:
+    """Adam (Kingma and Ba 2015) on one tensor."""
+
+    def __init__(self, flat: Float[Tensor, "B N"], beta2: float) -> None:
+        self._first = torch.zeros_like(flat)
+        self._second = torch.zeros_like(flat)
+        self._beta2 = beta2
+        self._count = 0
+
+    def step(self, flat: Float[Tensor, "B N"], gradient: Float[Tensor, "B N"], lr: float) -> None:
+        """One step, in place."""
+        self._count += 1
+        self._first.lerp_(gradient, 1.0 - _BETA1)
+        self._second.mul_(self._beta2).addcmul_(gradient, gradient, value=1.0 - self._beta2)
+        rate = lr * math.sqrt(1.0 - self._beta2**self._count) / (1.0 - _BETA1**self._count)
+        flat.addcdiv_(self._first, self._second.sqrt().add_(_EPSILON), value=-rate)

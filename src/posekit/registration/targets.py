@@ -48,6 +48,11 @@ class Targets:
         chosen = {part.name: getattr(self, part.name)[rows] for part in fields(self) if part.name != "weak"}
         return Targets(**chosen, weak=self.weak)
 
+    def to(self, device: torch.device) -> Targets:
+        """The same labels on a device."""
+        moved = {part.name: getattr(self, part.name).to(device) for part in fields(self) if part.name != "weak"}
+        return Targets(**moved, weak=self.weak)
+
     def cleaned(self) -> Targets:
         """The same labels with weight zero, and the value zero, wherever a value or weight is not finite.
 

@@ -1,0 +1,155 @@
+"""From bodies of a data set to rows of a fits artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from posekit.registration.bodies import BodyRows
+from posekit.registration.initial import resting, start_from_labels
+from posekit.registration.labels import LabelReader
+from posekit.registration.landmarks import LandmarkBlends
+from posekit.registration.losses import hinges_of
+from posekit.registration.parameters import BodyParameters
+from posekit.registration.solver import Solution, Solver, SolverSettings
+from posekit.registration.targets import Targets
+from posekit.registration.verdicts import DIVERGED, OK, TOO_FEW, VerdictRules, enough_labels, verdicts
+
+
+@dataclass(frozen=True)
+class FitterSettings:
+    """How bodies are fitted; `starts` T-poses of different yaw are tried where nothing tells the orientation."""
+
+    solver: SolverSettings
+    rules: VerdictRules
+    starts: int = 1
+    batch: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class PersonShapes:
+    """One shape per person: segment scales and betas, and (calibrated cameras) the global scale, which is else free."""
+
+    parameters: BodyParameters
+    held: tuple[str, ...]
+
+
+class BodyFitter:
+    """Fits bodies of one data set."""
+
+    def __init__(
+        self, body: SegmentScaledBody, landmarks: LandmarkBlends, reader: LabelReader, settings: FitterSettings
+    ) -> None:
+        self.body = body
+        self.reader = reader
+        self.settings = settings
+        self.solver = Solver(body, landmarks, hinges_of(body))
+
+    def columns(
+        self, bodies: BodyRows, shapes: PersonShapes | None = None, persons: Int[np.ndarray, " N"] | None = None
+    ) -> dict[str, Any]:
+        """Rows of the table `fits`, one for each body; `persons` are the rows of `shapes`."""
+        targets, crops = self.reader.read(bodies)
+        chunk = len(bodies) if self.settings.solver.weights.temporal else self.settings.batch
+        solutions, reasons = [], []
+        for rows in torch.split(torch.arange(len(bodies)), chunk):
+            own = None if shapes is None or persons is None else torch.as_tensor(persons)[rows]
+            solution, verdict = self._fit(self._on_device(targets.select(rows)), shapes, own)
+            solutions.append(solution)
+            reasons += verdict
+        columns = {
+            "sequence": bodies.sequence,
+            "frame": bodies.frame,
+            "person": bodies.person,
+            "camera": bodies.camera,
+            **_columns_of(solutions),
+            "ok": [reason == OK for reason in reasons],
+            "reason": reasons,
+        }
+        return columns | {"crop_from_image": crops[:, 0]} if targets.weak else columns
+
+    def shapes(self, bodies: BodyRows, persons: Int[np.ndarray, " N"], frames: int) -> PersonShapes:
+        """The shape of every person (numbered from 0), from up to `frames` instants of each, fitted together."""
+        found = []
+        for person in range(int(persons.max()) + 1):
+            rows = np.flatnonzero(persons == person)
+            chosen = rows[np.unique(np.linspace(0, len(rows) - 1, frames).round().astype(int))]
+            targets = self._on_device(self.reader.read(bodies.select(chosen))[0])
+            enough = enough_labels(targets, self.settings.rules)
+            targets = targets.select(enough.nonzero()[:, 0])
+            found.append(self._shape(targets) if len(targets) else resting(self.body, 1))
+        parts = [np.stack([getattr(p, name)[0].cpu().numpy() for p in found]) for name in _PARTS]
+        shape = BodyParameters(*(torch.from_numpy(part).to(self.body.template) for part in parts))
+        weak = self.reader.source.weak
+        return PersonShapes(shape, ("segment_scales", "betas") if weak else ("segment_scales", "betas", "scale"))
+
+    def _shape(self, targets: Targets) -> BodyParameters:
+        start = self._start(targets, 0.0)
+        if not targets.weak:
+            start = replace(start, scale=start.scale.median().expand(len(start)).contiguous())
+        one = torch.zeros(len(targets), dtype=torch.long, device=start.scale.device)
+        return self.solver.fit(targets, start, self.settings.solver, shared_shape=one).parameters
+
+    def _fit(self, targets: Targets, shapes: PersonShapes | None, persons: Tensor | None) -> tuple[Solution, list[str]]:
+        settings = self.settings.solver
+        if shapes is not None:
+            settings = replace(settings, held=shapes.held, fit_betas=False)
+        best: Solution | None = None
+        for number in range(self.settings.starts):
+            start = self._start(targets, 2.0 * math.pi * number / self.settings.starts)
+            if shapes is not None and persons is not None:
+                own = shapes.parameters.select(persons.to(start.scale.device))
+                start = replace(start, **{name: getattr(own, name) for name in shapes.held})
+            solution = self.solver.fit(targets, start, settings)
+            best = solution if best is None else _better(solution, best)
+        assert best is not None
+        reasons = verdicts(best, targets, self.settings.rules)
+        unusable = torch.tensor([reason in (TOO_FEW, DIVERGED) for reason in reasons], device=best.total.device)
+        # What is stored must be finite, whatever became of the fit.
+        kept = resting(self.body, len(targets)).where(unusable, best.parameters)
+        return replace(best, parameters=kept), reasons
+
+    def _start(self, targets: Targets, yaw: float) -> BodyParameters:
+        return start_from_labels(self.body, self.solver.landmarks, self.solver.hinges, targets, yaw)
+
+    def _on_device(self, targets: Targets) -> Targets:
+        return targets.to(self.body.template.device)
+
+
+_PARTS = ("pose", "segment_scales", "betas", "orientation", "translation", "scale")
+
+
+def _better(first: Solution, second: Solution) -> Solution:
+    wins = ~(second.total <= first.total)  # a NaN loses
+    return Solution(
+        first.parameters.where(wins, second.parameters),
+        torch.where(wins[:, None], first.losses, second.losses),
+        torch.where(wins, first.total, second.total),
+        torch.where(wins, first.residual_px, second.residual_px),
+    )
+
+
+def _columns_of(solutions: Sequence[Solution]) -> dict[str, Any]:
+    parameters = [canonical(solution.parameters) for solution in solutions]
+    columns: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parameters]).cpu().numpy() for name in _PARTS
+    }
+    columns["losses"] = torch.cat([solution.losses for solution in solutions]).nan_to_num().cpu().numpy()
+    columns["residual_px"] = torch.cat([solution.residual_px for solution in solutions]).cpu().numpy()
+    return columns
+
+
+def canonical(parameters: BodyParameters) -> BodyParameters:
+    """The one of all equal bodies that is stored: mean segment scale 1, angles up to pi, an orthonormal orientation."""
+    scaled = parameters.with_mean_scale_one()
+    pose = axis_angle_from_matrix(matrix_from_axis_angle(scaled.pose))
+    return replace(scaled, pose=pose, orientation=scaled.rotation)

@@ -1,0 +1,56 @@
+"""Which fits may be used, and why others may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from posekit.registration.parameters import LARGEST_SEGMENT, SMALLEST_SEGMENT
+from posekit.registration.solver import Solution
+from posekit.registration.targets import Targets
+
+OK = ""
+TOO_FEW = "too few labels"
+DIVERGED = "diverged"
+RESIDUAL = "residual too large"
+SEGMENT = "segment scale at its limit"
+REASONS = (TOO_FEW, DIVERGED, RESIDUAL, SEGMENT)
+"""Why a fit may not be used, in the order in which reasons are looked for; the first one counts."""
+
+_TOUCHING = 1e-4
+
+
+@dataclass(frozen=True)
+class VerdictRules:
+    """What a fit must meet: the residual in pixels of a 224 crop, and labels of so many joints or so many points."""
+
+    max_residual_px: float = 15.0
+    min_joints: int = 8
+    min_points: int = 15
+
+
+def enough_labels(targets: Targets, rules: VerdictRules) -> Bool[Tensor, " B"]:
+    """Whether bodies have labels enough to be fitted; `targets` must be cleaned."""
+    joints = (targets.keypoint_weights > 0).any(1) | (targets.joint_weights > 0).all(-1)
+    points = (targets.point_weights > 0).flatten(1).sum(1)
+    return (joints.sum(1) >= rules.min_joints) | (points >= rules.min_points)
+
+
+def verdicts(solution: Solution, targets: Targets, rules: VerdictRules) -> list[str]:
+    """For each fit the reason why it may not be used, or an empty text."""
+    fitted = solution.parameters
+    finite = fitted.flat().isfinite().all(1) & solution.total.isfinite() & solution.residual_px.isfinite()
+    inside = (fitted.segment_scales > SMALLEST_SEGMENT + _TOUCHING) & (
+        fitted.segment_scales < LARGEST_SEGMENT - _TOUCHING
+    )
+    bad = {
+        TOO_FEW: ~enough_labels(targets, rules),
+        DIVERGED: ~finite,
+        RESIDUAL: ~(solution.residual_px < rules.max_residual_px),
+        SEGMENT: ~inside.all(1),
+    }
+    flags = torch.stack([bad[reason] for reason in REASONS], dim=1).tolist()
+    return [next((reason for reason, holds in zip(REASONS, row, strict=True) if holds), OK) for row in flags]
