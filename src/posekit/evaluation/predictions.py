@@ -180,9 +180,7 @@ class FitSource(Source):
         check_same_body(artifact, body)
         self.skeleton = skeleton
         self._artifact = artifact
-        self._body = body
-        self._points = landmarks(body.body, skeleton.joints).to(body.template.device)
-        self._columns = [skeleton.index(name) for name in self._points.names]
+        self._joints = FitJoints(body, skeleton)
         self._index = RowIndex(Keys.read(artifact, "fits"))
         self._usable, self._why = artifact.read("fits", "ok"), artifact.read("fits", "reason")
         self._poses = Poses(dataset_cameras, cameras_from_columns(artifact.table("cameras")))
@@ -202,7 +200,7 @@ class FitSource(Source):
         pixels = np.full((len(keys), len(self.skeleton), 2), np.nan)
         used, which = np.unique(rows[good], return_inverse=True)
         fits = self._artifact.table("fits", used)
-        joints = self._joints(fits)[which]
+        joints = self._joints.of(fits)[which]
         flat, deep = weak[good], ~weak[good]
         points[good[deep]] = self._poses.camera_from_world(joints[deep], keys.camera[good[deep]])
         pixels[good[deep]] = self._optics.pixels(points[good[deep]], keys.camera[good[deep]])
@@ -213,8 +211,18 @@ class FitSource(Source):
             pixels[good[flat]] = crop_pixels(torch.from_numpy(joints[flat]), maps).numpy()
         return Predicted(points, pixels, reason.tolist())
 
-    def _joints(self, fits: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N J 3"]:
-        joints = np.full((len(fits["pose"]), len(self.skeleton), 3), np.nan)
+
+class FitJoints:
+    """Joints of fitted bodies under the names of a skeleton; NaN for joints that the body cannot give."""
+
+    def __init__(self, body: SegmentScaledBody, skeleton: Skeleton) -> None:
+        self._body, self._skeleton = body, skeleton
+        self._points = landmarks(body.body, skeleton.joints).to(body.template.device)
+        self._columns = [skeleton.index(name) for name in self._points.names]
+
+    def of(self, fits: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N J 3"]:
+        """The joints of rows of the table `fits`, in the frame and unit that `posed_bodies` gives."""
+        joints = np.full((len(fits["pose"]), len(self._skeleton), 3), np.nan)
         for begin in range(0, len(joints), _BODIES_AT_ONCE):
             part = slice(begin, begin + _BODIES_AT_ONCE)
             posed = posed_bodies({name: values[part] for name, values in fits.items()}, self._body)
