@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,31 @@ def test_a_tree_with_a_child_before_its_parent_is_refused() -> None:
         ForwardKinematics((-1, 2, 0))
     with pytest.raises(ValueError, match="precede"):
         ForwardKinematics((-1, -1))
+
+
+def test_autocast_does_not_coarsen_the_body(model: BodyModel) -> None:
+    betas, pose, translation = _inputs(2)
+    exact = model(betas, pose, translation)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = model(betas, pose, translation)
+        joints = model.posed_joints(betas, pose.bfloat16())
+    assert torch.equal(cast.vertices, exact.vertices)
+    assert torch.equal(cast.joints, exact.joints)
+    assert joints.dtype == torch.float32
+
+
+def test_three_joints_do_not_confuse_matrices_with_vectors() -> None:
+    """A batch of 3x3 matrices for three joints ends in (3, 3), as one of axis-angle vectors does."""
+    free = load_body()
+    body = replace(
+        free,
+        parents=free.parents[:3],
+        weights=np.eye(3, dtype=np.float32)[np.arange(6890) % 3],
+        joint_regressor=free.joint_regressor[:3],
+        posedirs=free.posedirs[..., :18],
+    )
+    model = BodyModel(body)
+    pose = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    by_vector = model(torch.zeros(2, 10), pose)
+    by_matrix = model(torch.zeros(2, 10), matrix_from_axis_angle(pose))
+    assert torch.equal(by_vector.vertices, by_matrix.vertices)

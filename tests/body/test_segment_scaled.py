@@ -166,3 +166,12 @@ def test_scales_of_mean_one_leave_the_picture(body: SegmentScaledBody) -> None:
     before = body.posed_vertices(rotations, scales).points * parts.image_scale[:, None, None]
     after = body.posed_vertices(rotations, fixed.segment_scales).points * fixed.image_scale[:, None, None]
     torch.testing.assert_close(after, before)
+
+
+def test_autocast_does_not_coarsen_the_body(body: SegmentScaledBody) -> None:
+    rotations, scales = _pose(2)
+    rest = body.rest_points(torch.tensor([[3, 4], [5, 6]]))
+    exact = (body(rotations, scales, rest).points, body.posed_vertices(rotations, scales).points)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = (body(rotations, scales, rest).points, body.posed_vertices(rotations, scales).points)
+    assert all(torch.equal(a, b) for a, b in zip(exact, cast, strict=True))

@@ -97,26 +97,33 @@ class BodyModel(nn.Module):
         pose: Float[Tensor, "B K 3"] | Float[Tensor, "B K 3 3"],
         translation: Float[Tensor, "B 3"] | None = None,
     ) -> PosedBody:
-        """The posed body.
+        """The posed body, in the model's own precision even under autocast.
 
         `pose` is rotations relative to the parent joint, as axis-angle vectors in radians or as matrices.
         """
-        rotations = matrix_from_axis_angle(pose) if pose.shape[-2:] == (self.joint_count, 3) else pose
-        rest_joints = self.rest_joints(betas)
-        world, joints = self.kinematics(rotations, rest_joints)
-        transforms = skinning_transforms(world, joints, rest_joints)
-        if translation is not None:
-            transforms = torch.cat([transforms[..., :3], transforms[..., 3:] + translation[:, None, :, None]], dim=-1)
-            joints = joints + translation[:, None]
-        vertices = skin_vertices(self._unskinned(betas, rotations), self.weights, transforms)
-        return PosedBody(vertices, joints)
+        with torch.autocast(pose.device.type, enabled=False):
+            betas, rotations = betas.to(self.template.dtype), self._matrices(pose)
+            rest_joints = self.rest_joints(betas)
+            world, joints = self.kinematics(rotations, rest_joints)
+            transforms = skinning_transforms(world, joints, rest_joints)
+            if translation is not None:
+                # Added to the joints' maps: they are far fewer than the vertices.
+                shift = translation.to(joints.dtype)[:, None]
+                transforms = torch.cat([transforms[..., :3], transforms[..., 3:] + shift[..., None]], dim=-1)
+                joints = joints + shift
+            return PosedBody(skin_vertices(self._unskinned(betas, rotations), self.weights, transforms), joints)
 
     def posed_joints(
         self, betas: Float[Tensor, "B S"], pose: Float[Tensor, "B K 3"] | Float[Tensor, "B K 3 3"]
     ) -> Float[Tensor, "B K 3"]:
         """The joints alone, without the cost of skinning."""
-        rotations = matrix_from_axis_angle(pose) if pose.shape[-2:] == (self.joint_count, 3) else pose
-        return self.kinematics(rotations, self.rest_joints(betas))[1]
+        with torch.autocast(pose.device.type, enabled=False):
+            rest_joints = self.rest_joints(betas.to(self.template.dtype))
+            return self.kinematics(self._matrices(pose), rest_joints)[1]
+
+    def _matrices(self, pose: Float[Tensor, "B K 3"] | Float[Tensor, "B K 3 3"]) -> Float[Tensor, "B K 3 3"]:
+        pose = pose.to(self.template.dtype)
+        return matrix_from_axis_angle(pose) if pose.ndim == 3 else pose
 
     def _unskinned(self, betas: Float[Tensor, "B S"], rotations: Float[Tensor, "B K 3 3"]) -> Float[Tensor, "B 3 V"]:
         """Planar rest vertices with shape and pose correctives: one product with all directions stacked."""

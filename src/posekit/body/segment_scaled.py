@@ -39,7 +39,10 @@ class PosedPoints(NamedTuple):
 
 
 class SegmentScaledBody(nn.Module):
-    """Joint rotations and segment scales in; joints and only the surface points that are asked for out."""
+    """Joint rotations and segment scales in; joints and only the surface points that are asked for out.
+
+    Computes in its own precision, also under autocast.
+    """
 
     template: Tensor
     weights: Tensor
@@ -118,8 +121,9 @@ class SegmentScaledBody(nn.Module):
     ) -> PosedPoints:
         """Posed points and joints; `rest_joints` must belong to the shapes that `rest` was made with."""
         joints_at_rest = self.mean_rest_joints[None] if rest_joints is None else rest_joints
-        transforms, joints = self._transforms(local_rotations, segment_scales, joints_at_rest)
-        return PosedPoints(rest.blend @ transforms.transpose(2, 3).flatten(1, 2), joints)
+        with torch.autocast(local_rotations.device.type, enabled=False):
+            transforms, joints = self._transforms(local_rotations, segment_scales, joints_at_rest)
+            return PosedPoints(rest.blend @ transforms.transpose(2, 3).flatten(1, 2), joints)
 
     def posed_vertices(
         self,
@@ -128,11 +132,12 @@ class SegmentScaledBody(nn.Module):
         betas: Float[Tensor, "B S"] | None = None,
     ) -> PosedPoints:
         """All vertices and the joints."""
-        transforms, joints = self._transforms(local_rotations, segment_scales, self.rest_joints(betas))
-        rest = self.template.T[None].expand(len(local_rotations), -1, -1)
-        if betas is not None:
-            rest = rest + torch.einsum("bs,vds->bdv", betas, self.shapedirs)
-        return PosedPoints(skin_vertices(rest, self.weights.T, transforms), joints)
+        with torch.autocast(local_rotations.device.type, enabled=False):
+            transforms, joints = self._transforms(local_rotations, segment_scales, self.rest_joints(betas))
+            rest = self.template.T[None].expand(len(local_rotations), -1, -1)
+            if betas is not None:
+                rest = rest + torch.einsum("bs,vds->bdv", betas, self.shapedirs)
+            return PosedPoints(skin_vertices(rest, self.weights.T, transforms), joints)
 
     def _transforms(
         self,
@@ -140,5 +145,7 @@ class SegmentScaledBody(nn.Module):
         segment_scales: Float[Tensor, "B K"],
         rest_joints: Float[Tensor, "#B K 3"],
     ) -> tuple[Float[Tensor, "B K 3 4"], Float[Tensor, "B K 3"]]:
+        dtype = self.template.dtype
+        local_rotations, segment_scales = local_rotations.to(dtype), segment_scales.to(dtype)
         world, joints = self.kinematics(local_rotations, rest_joints, segment_scales)
         return skinning_transforms(world * segment_scales[..., None, None], joints, rest_joints), joints

@@ -26,6 +26,9 @@ FREE_BODY = Path(__file__).parent / "assets" / "free_body.npz"
 SHAPE_COMPONENTS = 10
 """Shape components kept of files that carry more of them."""
 
+PAINT_LABELS = ("skin", "shirt", "trousers", "shoes", "hair", "lips", "eyes")
+"""What the numbers of `BodyData.vertex_label` stand for."""
+
 _REQUIRED = ("v_template", "f", "weights", "J_regressor", "kintree_table", "shapedirs", "posedirs")
 _UNREADABLE = (
     ArithmeticError,

@@ -14,10 +14,10 @@ from posekit.body.free_body.rig import SIDES
 from posekit.body.free_body.sources import BoneRig
 from posekit.body.free_body.topology import Topology
 from posekit.body.landmarks import SMPL_VERTEX_IDS
+from posekit.body.smpl_file import PAINT_LABELS
 from posekit.errors import FormatError
 from posekit.skeleton.catalog import SMPL24
 
-PAINT_LABELS = ("skin", "shirt", "trousers", "shoes", "hair", "lips", "eyes")
 _FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 
