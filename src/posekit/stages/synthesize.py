@@ -16,26 +16,28 @@ from posekit.artifacts.writing import writing
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.body.surface import atlas_of
 from posekit.config import SynthesizeH36M
+from posekit.datasets.h36m import MISSING_IN_RELEASE, SUBJECTS, TRAIN_SUBJECTS
+from posekit.datasets.h36m_layout import Key
+from posekit.datasets.h36m_metadata import CAMERA_IDS
 from posekit.errors import InputError
 from posekit.progress import track
 from posekit.records import Camera, Clip
 from posekit.stages.device import resolve_device
 from posekit.stages.report import StageReport
 from posekit.synthetic.bodies import TakeRequest, perform
-from posekit.synthetic.human36m_joints import Human36MJoints
-from posekit.synthetic.human36m_metadata import SequenceKey, write_metadata
-from posekit.synthetic.human36m_names import (
+from posekit.synthetic.h36m_joints import Human36MJoints
+from posekit.synthetic.h36m_metadata import SequenceKey, write_metadata
+from posekit.synthetic.h36m_names import (
     ACTIONS,
     OFFICIAL_ACTIONS,
     OTHER_CLIP,
-    TRAIN,
-    WITH_TRUTH,
     base_name,
     other_clips,
+    sequence_name,
 )
-from posekit.synthetic.human36m_writer import SequenceWriter
+from posekit.synthetic.h36m_writer import SequenceWriter
 from posekit.synthetic.motion import motion_files
-from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Recording, TruthWriter
+from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Recording, TruthWriter, one_thread_each
 from posekit.synthetic.rig import rig
 from posekit.synthetic.scene import Look, Scene, Stage
 
@@ -48,8 +50,6 @@ _NOTICE = (
 _STAGE = "synthesize h36m"
 _OTHER_CLIP_FRAMES = 3
 _LONGER_VIDEOS = (0, 1, 1, 0)
-_LOST_VIDEO = ("S11", "Directions", 2, "54138969")
-"""The one video that is missing in the release."""
 _PERSON = 0
 
 
@@ -67,6 +67,10 @@ class _Sequence:
     @property
     def key(self) -> SequenceKey:
         return (self.subject, self.action, self.trial)
+
+    @property
+    def name(self) -> str:
+        return sequence_name(self.subject, self.base)
 
 
 def synthesize_h36m(config: SynthesizeH36M) -> StageReport:
@@ -88,14 +92,15 @@ def synthesize_h36m(config: SynthesizeH36M) -> StageReport:
         return StageReport(_STAGE, outputs, skipped=True, counts={"sequences": len(rows)})
     _check_replaceable(output)
     if config.dry_run:
-        names = ", ".join(f"{sequence.subject}/{sequence.base}" for sequence in rows)
+        names = ", ".join(sequence.name for sequence in rows)
         return StageReport(_STAGE, [], notes=[f"would render {names} into {output}"])
     unfinished = output.with_name(f".{output.name}.unfinished")
     with writing(unfinished):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         (unfinished / NOTICE_FILE).write_text(_NOTICE, encoding="utf-8")
-    views = _record_all(_Session(config, body, motions, device, unfinished), sequences, truth, dense)
+    with one_thread_each():
+        views = _record_all(_Session(config, body, motions, device, unfinished), sequences, truth, dense)
     _put_in_place(unfinished, output)
     return StageReport(
         _STAGE,
@@ -113,9 +118,9 @@ def _plan(config: SynthesizeH36M) -> list[_Sequence]:
     actions = [_file_action(action) for action in config.actions]
     _refuse_repeats("subjects", config.subjects)
     _refuse_repeats("actions", actions)
-    unknown = [subject for subject in config.subjects if subject not in WITH_TRUTH]
+    unknown = [subject for subject in config.subjects if subject not in SUBJECTS]
     if unknown:
-        raise InputError("subjects without public ground truth in Human3.6M", got=unknown, accepted=WITH_TRUTH)
+        raise InputError("subjects without public ground truth in Human3.6M", got=unknown, accepted=SUBJECTS)
     plan: list[_Sequence] = []
     for subject in config.subjects:
         for action in actions:
@@ -143,9 +148,8 @@ def _refuse_repeats(what: str, values: Sequence[str]) -> None:
 
 def _headers(config: SynthesizeH36M, body: BodyData, motions: Sequence[Path]) -> tuple[Header, Header]:
     inputs = {"body": body.digest}
-    if motions:
-        root = Path(config.motion) if Path(str(config.motion)).is_dir() else motions[0].parent
-        inputs["motion"] = files_digest(motions, root)
+    if config.motion is not None:
+        inputs["motion"] = files_digest(motions, config.motion if config.motion.is_dir() else config.motion.parent)
     facts = {"body_digest": body.digest, **_tables_as_facts(config)}
     truth, dense = (
         Header(kind=kind, stage=_STAGE, settings=config.settings(), inputs=inputs, seed=config.seed, facts=facts)
@@ -158,7 +162,7 @@ def _tables_as_facts(config: SynthesizeH36M) -> dict[str, list[str]]:
     """What the numbers of sequences and cameras mean: a data set made from the raw files may number them otherwise."""
     cameras = _cameras(config)
     return {
-        "sequence_names": [f"{s.subject}/{s.base}" for s in _plan(config) if s.row is not None],
+        "sequence_names": [s.name for s in _plan(config) if s.row is not None],
         "camera_names": [camera.name for camera in cameras],
         "camera_sessions": [camera.session for camera in cameras],
     }
@@ -186,12 +190,12 @@ def _record_all(session: _Session, sequences: Sequence[_Sequence], truth: Header
     rows = [sequence for sequence in sequences if sequence.row is not None]
     clips = [
         Clip(
-            name=f"{sequence.subject}/{sequence.base}",
+            name=sequence.name,
             fps=config.fps,
             subject=sequence.subject,
             action=sequence.action,
             trial=sequence.trial,
-            split="train" if sequence.subject in TRAIN else "test",
+            split="train" if sequence.subject in TRAIN_SUBJECTS else "test",
         )
         for sequence in rows
     ]
@@ -226,9 +230,9 @@ def _record(session: _Session, sequence: _Sequence, stage: Stage, truth: TruthWr
     take = perform(body, request, config.seed)
     rigged = stage.cameras
     scene = Scene(body, stage, take.seats, session.device)
-    lost = [camera.name for camera in rigged if (*sequence.key, camera.name) == _LOST_VIDEO]
+    lost = [camera.name for camera in rigged if Key(sequence.subject, sequence.base, camera.name) in MISSING_IN_RELEASE]
     kept = [index for index, camera in enumerate(rigged) if camera.name not in lost]
-    recording = Recording(f"{sequence.subject}/{sequence.base}", take, scene, kept, config.correspondences, config.seed)
+    recording = Recording(sequence.name, take, scene, kept, config.correspondences, config.seed)
     joints_of, views = Human36MJoints(body), 0
     with SequenceWriter(
         session.folder, sequence.base, rigged, config.fps, extra_frames=sequence.extra_frames, without_video=lost
@@ -255,8 +259,8 @@ def _is_whole(output: Path, truth: Header, dense: Header, sequences: Sequence[_S
     videos = [
         output / s.subject / "Videos" / f"{s.base}.{camera}.mp4"
         for s in sequences
-        for camera in (camera.name for camera in rig(s.subject, 64, 0))
-        if (*s.key, camera) != _LOST_VIDEO
+        for camera in CAMERA_IDS
+        if Key(s.subject, s.base, camera) not in MISSING_IN_RELEASE
     ]
     return all(path.is_file() for path in [output / "metadata.xml", *folders, *videos])
 

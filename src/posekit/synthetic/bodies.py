@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,11 +94,16 @@ def perform(body: BodyData, request: TakeRequest, seed: int) -> Take:
 
 def posed(body: BodyData, take: Take, frames: slice = slice(None)) -> Posed:
     """Vertices and joints of some frames of a take."""
-    model = BodyModel(body, dtype=torch.float64)
+    model = _double_model(body)
     pose, translation = torch.from_numpy(take.pose[frames]), torch.from_numpy(take.translation[frames])
     with torch.no_grad():
         result = model(torch.from_numpy(take.betas)[None].expand(len(pose), -1), pose, translation)
     return Posed(result.vertices.numpy(), result.joints.numpy())
+
+
+@lru_cache(maxsize=2)
+def _double_model(body: BodyData) -> BodyModel:
+    return BodyModel(body, dtype=torch.float64)
 
 
 def _recorded(request: TakeRequest, rng: np.random.Generator) -> tuple[Motion, bool]:

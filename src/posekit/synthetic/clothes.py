@@ -42,6 +42,9 @@ _EYES: Colour = (0.10, 0.09, 0.09)
 _EDGE = 0.004
 """Width (m) over which one cloth passes into the next."""
 _LABEL_EDGE = 0.15
+_CONTRAST = 0.45
+"""Least distance of a shirt's colour from the skin's, so that it looks like one."""
+_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,19 @@ class Outfit:
 def random_outfit(seed: int, subject: str) -> Outfit:
     """What a subject wears."""
     rng = stream(seed, "clothes", subject)
-    hue = rng.uniform()
-    shirt = _hsv(hue, rng.uniform(0.25, 0.85), rng.uniform(0.35, 0.95))
+    skin = _SKINS[int(rng.integers(len(_SKINS)))]
+    for _ in range(_TRIES):
+        hue = rng.uniform()
+        shirt = _hsv(hue, rng.uniform(0.25, 0.85), rng.uniform(0.35, 0.95))
+        if np.linalg.norm(np.subtract(shirt, skin)) > _CONTRAST:
+            break
     accent = _hsv(hue + rng.uniform(0.25, 0.75), rng.uniform(0.1, 0.7), rng.uniform(0.6, 1.0))
     trousers = _hsv(rng.uniform(0.52, 0.72), rng.uniform(0.1, 0.55), rng.uniform(0.16, 0.5))
     if rng.uniform() < 0.3:
         trousers = _hsv(rng.uniform(0.05, 0.14), rng.uniform(0.15, 0.4), rng.uniform(0.4, 0.75))
     patterns = get_args(Pattern)
     return Outfit(
-        skin=_SKINS[int(rng.integers(len(_SKINS)))],
+        skin=skin,
         hair=_HAIRS[int(rng.integers(len(_HAIRS)))],
         shirt=shirt,
         accent=accent,

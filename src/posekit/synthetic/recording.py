@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from posekit.artifacts.provenance import Header
@@ -49,16 +54,29 @@ class Recording:
     seed: int
 
     def frames(self, body: BodyData) -> Iterator[Frame]:
-        """The frames in order."""
-        for begin in range(0, len(self.take), _BLOCK):
-            block = posed(body, self.take, slice(begin, begin + _BLOCK))
-            for offset, (vertices, joints) in enumerate(zip(block.vertices, block.joints, strict=True)):
-                views = {camera: self._view(begin + offset, camera, vertices) for camera in self.cameras}
-                yield Frame(begin + offset, vertices, joints, views)
+        """The frames in order; the views of one are rendered side by side."""
+        cameras = list(self.cameras)
+        with ThreadPoolExecutor(max_workers=min(len(cameras), os.cpu_count() or 1) or 1) as pool:
+            for begin in range(0, len(self.take), _BLOCK):
+                block = posed(body, self.take, slice(begin, begin + _BLOCK))
+                for index, (vertices, joints) in enumerate(zip(block.vertices, block.joints, strict=True), start=begin):
+                    views = pool.map(partial(self._view, index, vertices), cameras)
+                    yield Frame(index, vertices, joints, dict(zip(cameras, views, strict=True)))
 
-    def _view(self, frame: int, camera: int, vertices: np.ndarray) -> View:
+    def _view(self, frame: int, vertices: np.ndarray, camera: int) -> View:
         rng = stream(self.seed, "points", self.name, frame, self.scene.cameras[camera].name)
         return self.scene.view(camera, vertices, self.points, rng)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets torch work on one thread inside the block: pictures are small, and several are made at a time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TruthWriter:

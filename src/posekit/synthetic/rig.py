@@ -19,6 +19,10 @@ FULL_WIDTH = 1000
 LOOK_AT = np.array([0.0, 0.0, 0.9])
 """What all cameras look at (m, the world of the studio)."""
 
+_TALLEST = 1002
+_TALL_SUBJECTS = ("S4", "S7", "S10")
+"""Subjects all of whose images are as tall as that."""
+
 _MOVED = 0.06
 """Cameras are set up anew for each subject: standard deviation of their places, m."""
 _AIMED = 0.04
@@ -98,7 +102,7 @@ def _camera(station: Station, subject: str, width: int, seed: int) -> Camera:
     return Camera(
         name=station.name,
         width=even(width),
-        height=even(round(station.full_height * even(width) / FULL_WIDTH + 0.01)),
+        height=image_height(station, subject, width),
         intrinsics=np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]),
         lens="human36m",
         distortion=station.distortion,
@@ -106,6 +110,12 @@ def _camera(station: Station, subject: str, width: int, seed: int) -> Camera:
         translation=-rotation @ centre,
         session=subject,
     )
+
+
+def image_height(station: Station, subject: str, width: int) -> int:
+    """Height of the images of a camera, for images of about `width` pixels."""
+    full = _TALLEST if subject in _TALL_SUBJECTS else station.full_height
+    return even(round(full * even(width) / FULL_WIDTH))
 
 
 def scaled_lens(station: Station, width: int) -> tuple[float, float, float, float]:

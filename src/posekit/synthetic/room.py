@@ -84,7 +84,9 @@ def background(room: Room, camera: Camera, light: RoomLight) -> Float[np.ndarray
     """What a camera sees of the empty room, linear light."""
     origin, rays = _rays(camera)
     distance, axis, sign = _inside_of_room(origin, rays)
-    colours = _surfaces(room, origin + distance[:, None] * rays, axis, sign)
+    # How much floor a pixel shows, on average over its two directions.
+    footprint = distance / camera.intrinsics[0, 0] * np.sqrt(distance / origin[2])
+    colours = _surfaces(room, origin + distance[:, None] * rays, axis, sign, footprint)
     normals = np.zeros_like(rays)
     np.put_along_axis(normals, axis[:, None], -sign[:, None], axis=1)
     for box in room.boxes:
@@ -162,7 +164,7 @@ def _box_hit(box: Box, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray
     return np.where(hit, entry, np.inf), axis, side
 
 
-def _surfaces(room: Room, points: np.ndarray, axis: np.ndarray, sign: np.ndarray) -> np.ndarray:
+def _surfaces(room: Room, points: np.ndarray, axis: np.ndarray, sign: np.ndarray, footprint: np.ndarray) -> np.ndarray:
     """Colours (linear light) of floor, walls and ceiling."""
     x, y, z = np.moveaxis(points, -1, 0)
     on_floor, on_ceiling = (axis == 2) & (sign < 0), (axis == 2) & (sign > 0)
@@ -172,12 +174,12 @@ def _surfaces(room: Room, points: np.ndarray, axis: np.ndarray, sign: np.ndarray
     walls = np.array(linear(room.walls)) * (mottled * lifted)[..., None]
     walls = np.where((z < 0.1)[..., None], np.array(linear(room.skirting)), walls)
     # The lamps hang below the ceiling and light it too.
-    colours = np.where(on_ceiling[..., None], 2.0 * np.array(linear(room.ceiling)), walls)
-    colours = np.where(on_floor[..., None], _floor(room, x, y), colours)
+    colours = np.where(on_ceiling[..., None], 2.8 * np.array(linear(room.ceiling)), walls)
+    colours = np.where(on_floor[..., None], _floor(room, x, y, footprint), colours)
     return colours * _corner_darkening(points, axis)[..., None]
 
 
-def _floor(room: Room, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _floor(room: Room, x: np.ndarray, y: np.ndarray, footprint: np.ndarray) -> np.ndarray:
     column = np.floor(x / room.tile[0])
     shifted = y + 0.37 * column * room.tile[1] if room.planks else y
     row = np.floor(shifted / room.tile[1])
@@ -189,7 +191,9 @@ def _floor(room: Room, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if not room.planks:
         tone = 0.93 + 0.5 * (tone - 0.86)
     grain = 0.82 + 0.36 * _sampled(room.noise, 6.0 * x, y, 0.25)
-    weight = np.clip((inside - 0.003) / 0.004, 0.0, 1.0)[..., None]
+    # Thin joints fade into the tiles where pixels grow wider than they are.
+    blur = np.maximum(0.004, footprint)
+    weight = 1.0 - (0.008 / (0.004 + blur))[..., None] * np.clip(1.0 - (inside - 0.003) / blur, 0.0, 1.0)[..., None]
     return (tone * grain)[..., None] * (
         weight * np.array(linear(room.floor)) + (1 - weight) * np.array(linear(room.joints))
     )

@@ -247,7 +247,8 @@ def _vertex_areas(body: BodyData) -> Float[np.ndarray, " V"]:
 
 def _blocks(seats: Sequence[np.ndarray], first: int) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 3"]]:
     """Blocks as vertices (four for each side, so that edges stay sharp) and outward faces that count from `first`."""
-    vertices, faces = [], []
+    vertices: list[np.ndarray] = []
+    faces: list[list[int]] = []
     for block in seats:
         for axis in range(3):
             for end in (0, 1):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from posekit.datasets.h36m_metadata import SUBJECT_NUMBERS
 from posekit.errors import InputError
 
-SUBJECTS = tuple(f"S{number}" for number in range(1, 12))
-WITH_TRUTH = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
-CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-TRAIN = ("S1", "S5", "S6", "S7", "S8")
-TEST = ("S9", "S11")
+SUBJECTS = tuple(f"S{number}" for number in SUBJECT_NUMBERS)
+"""All subjects, also those whose ground truth is withheld."""
 
 ACTIONS = (
     "Directions",
@@ -103,6 +101,11 @@ def base_name(subject: str, action: str, trial: int) -> str:
     if trial not in (1, 2):
         raise InputError("Human3.6M has two trials of each action", got=trial, accepted=(1, 2))
     return _EXCEPTIONS.get(subject, {}).get(action, (f"{action} 1", action))[trial - 1]
+
+
+def sequence_name(subject: str, base: str) -> str:
+    """The name under which a sequence is kept in artifacts."""
+    return f"{subject} {base}"
 
 
 def other_clips(subject: str) -> tuple[str, str]:

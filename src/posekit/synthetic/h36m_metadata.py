@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from posekit.artifacts.writing import writing
+from posekit.datasets.h36m_metadata import CAMERA_IDS
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
-from posekit.synthetic.human36m_names import ACTIONS, CAMERAS, OFFICIAL_ACTIONS, SUBJECTS, base_name, other_clips
-from posekit.synthetic.rig import FULL_WIDTH, STATIONS, even, scaled_lens, subject_extrinsics
+from posekit.synthetic.h36m_names import ACTIONS, OFFICIAL_ACTIONS, OTHER_CLIP, SUBJECTS, base_name, other_clips
+from posekit.synthetic.rig import STATIONS, even, image_height, scaled_lens, subject_extrinsics
 
 SequenceKey = tuple[str, str, int]
 
@@ -53,7 +54,7 @@ def write_metadata(
     numbers = "[" + " ".join(repr(value) for value in camera_numbers(width, seed)) + "]"
     ElementTree.SubElement(root, "w0").text = numbers
     cameras = ElementTree.SubElement(root, "dbcameras")
-    _list(ElementTree.SubElement(cameras, "index2id"), CAMERAS)
+    _list(ElementTree.SubElement(cameras, "index2id"), CAMERA_IDS)
     ElementTree.SubElement(cameras, "projectionParams").text = numbers
     _list(ElementTree.SubElement(root, "actionnames"), OFFICIAL_ACTIONS)
     measured = " ".join(f"{value:.4f}" for value in offsets[:_MEASURED_JOINTS].ravel())
@@ -83,14 +84,14 @@ def _mapping_rows(width: int) -> list[list[str]]:
         for trial in (1, 2):
             rows.append([str(number), str(trial), *(base_name(subject, action, trial) for subject in SUBJECTS)])
     rows.append(["", "", *_ACTORS])
-    heights = [even(round(station.full_height * even(width) / FULL_WIDTH + 0.01)) for station in STATIONS]
-    rows.append(["", "", *["[" + ";".join(f"{height} {even(width)}" for height in heights) + "]"] * len(SUBJECTS)])
+    sizes = [[f"{image_height(station, subject, width)} {even(width)}" for station in STATIONS] for subject in SUBJECTS]
+    rows.append(["", "", *("[" + ";".join(size) + "]" for size in sizes)])
     return rows
 
 
 def _frame_rows(frames: Mapping[SequenceKey, Sequence[int]]) -> list[list[str]]:
-    order = [(action, trial) for action in ("_ALL", *ACTIONS) for trial in (1, 2)]
-    none = [0] * len(CAMERAS)
+    order = [(action, trial) for action in (OTHER_CLIP, *ACTIONS) for trial in (1, 2)]
+    none = [0] * len(CAMERA_IDS)
     rows = []
     for subject in SUBJECTS:
         counts = [list(frames.get((subject, action, trial), none)) for action, trial in order]

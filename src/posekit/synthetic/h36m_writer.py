@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
-import av
 import numpy as np
 import torch
 from cdflib.cdfwrite import CDF
@@ -15,9 +14,9 @@ from jaxtyping import Float, UInt8
 from posekit.artifacts.writing import writing
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 from posekit.records import Camera, stack_cameras
+from posekit.render.video import VideoWriter
 
 _CDF_FLOAT = 44
-_QUALITY = {"crf": "17", "preset": "veryfast"}
 
 
 class SequenceWriter:
@@ -44,24 +43,24 @@ class SequenceWriter:
         self._extra = list(extra_frames) or [0] * len(cameras)
         self._joints: list[np.ndarray] = []
         self._last: list[np.ndarray | None] = [None] * len(cameras)
-        with writing(self._subject / "Videos"):
-            (self._subject / "Videos").mkdir(parents=True, exist_ok=True)
-            self._videos = {
-                i: _VideoFile(self._subject / "Videos" / f"{base}.{camera.name}.mp4", camera, fps)
-                for i, camera in enumerate(cameras)
-                if camera.name not in without_video
-            }
+        self._videos = {
+            index: VideoWriter(self._subject / "Videos" / f"{base}.{camera.name}.mp4", fps)
+            for index, camera in enumerate(cameras)
+            if camera.name not in without_video
+        }
 
     def __enter__(self) -> SequenceWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for index, video in self._videos.items():
             last = self._last[index]
             if kind is None and last is not None:
-                for _repeat in range(self._extra[index]):
-                    video.add(last)
-            video.close()
+                for _ in range(self._extra[index]):
+                    video.write(last)
+            video.__exit__(kind, error, trace)
         if kind is None:
             self._write_poses()
 
@@ -77,12 +76,8 @@ class SequenceWriter:
 
     def add_picture(self, camera: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """The next picture of a camera (RGB)."""
-        self._videos[camera].add(image)
+        self._videos[camera].write(image)
         self._last[camera] = image
-
-    def has_video(self, camera: int) -> bool:
-        """Whether pictures of a camera are wanted."""
-        return camera in self._videos
 
     def _write_poses(self) -> None:
         world = np.stack(self._joints)
@@ -97,30 +92,6 @@ class SequenceWriter:
             _write_cdf(features / "D2_Positions" / name, model.project(points).numpy())
 
 
-class _VideoFile:
-    """One H.264 video."""
-
-    def __init__(self, path: Path, camera: Camera, fps: float) -> None:
-        self._path = path
-        self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options=dict(_QUALITY)
-        )
-        self._stream.width, self._stream.height = camera.width, camera.height
-        self._stream.pix_fmt = "yuv420p"
-
-    def add(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
-        with writing(self._path):
-            for packet in self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                self._container.mux(packet)
-
-    def close(self) -> None:
-        with writing(self._path):
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-            self._container.close()
-
-
 def _write_cdf(path: Path, values: Float[np.ndarray, "N 32 D"]) -> None:
     """One record of one variable `Pose`, float32, as the release has it."""
     rows = np.ascontiguousarray(values.reshape(1, len(values), -1), dtype=np.float32)
@@ -131,6 +102,8 @@ def _write_cdf(path: Path, values: Float[np.ndarray, "N 32 D"]) -> None:
         "Rec_Vary": True,
         "Var_Type": "zVariable",
         "Dim_Sizes": list(rows.shape[1:]),
+        # The compressor would note the time of day.
+        "Compress": 0,
     }
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
