@@ -17,6 +17,7 @@ import scipy.io
 from jaxtyping import Float, Int
 from scipy.io.matlab import MatReadError
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from posekit.body.smpl_file import BodyData
 from posekit.errors import FormatError, InputError, MissingFileError
@@ -202,10 +203,29 @@ class _Chart:
         for rows in _slices(np.arange(len(points)), _POINTS_AT_ONCE):
             near = self._samples.query(points[rows], k=range(1, count + 1))[1] // 7
             face[rows], barycentric[rows], squared = _closest_in_triangles(points[rows], near, self.uv)
-            for outside in _slices(rows[squared > 0], _POINTS_AT_ONCE * count // len(self.faces) + 1):
-                all_faces = np.broadcast_to(np.arange(len(self.faces)), (len(outside), len(self.faces)))
-                face[outside], barycentric[outside], _ = _closest_in_triangles(points[outside], all_faces, self.uv)
+            outside = squared > 0
+            if outside.any():
+                found = face[rows][outside], barycentric[rows][outside], squared[outside]
+                face[rows[outside]], barycentric[rows[outside]] = self._nearest_of_all(points[rows[outside]], *found)
         return self.face_ids[face], barycentric
+
+    def _nearest_of_all(
+        self,
+        points: Float[np.ndarray, "N 2"],
+        face: Int[np.ndarray, " N"],
+        barycentric: Float[np.ndarray, "N 3"],
+        squared: Float[np.ndarray, " N"],
+    ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, "N 3"]]:
+        """Improves what was found by every face whose circle about its centre reaches nearer."""
+        centre = self.uv.mean(axis=1)
+        radius = np.linalg.norm(self.uv - centre[:, None], axis=2).max(axis=1)
+        row, candidate = np.nonzero(cdist(points, centre) - radius < np.sqrt(squared)[:, None])
+        _, shares, distance = _closest_in_triangles(points[row], candidate[:, None], self.uv)
+        order = np.lexsort((distance, row))
+        improved, first = np.unique(row[order], return_index=True)
+        best = order[first]
+        face[improved], barycentric[improved] = candidate[best], shares[best]
+        return face, barycentric
 
 
 def _slices(rows: Int[np.ndarray, " N"], size: int) -> list[Int[np.ndarray, " M"]]:
