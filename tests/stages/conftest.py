@@ -13,7 +13,7 @@ import torch
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.writing import ArtifactWriter
-from posekit.body.landmarks import landmarks
+from posekit.body.landmarks import regressor
 from posekit.body.model import BodyModel
 from posekit.body.smpl_file import load_body
 from posekit.geometry.conventions import Y_UP_FROM_Z_UP
@@ -168,7 +168,7 @@ def recording(tmp_path: Path) -> Recording:
     place = np.stack([0.2 * frame / STEP, 1.5 * person - 0.7, np.full(count, 0.95)], axis=1)
     model = BodyModel(data, dtype=torch.float64)
     posed = model(*(torch.from_numpy(values) for values in (shapes, pose, place)))
-    named = landmarks(data, H36M17.joints)
+    joints = regressor(data, H36M17) @ posed.vertices.numpy()
     recording = Recording(
         root=tmp_path,
         keys={"sequence": sequence, "frame": frame, "person": person},
@@ -177,7 +177,7 @@ def recording(tmp_path: Path) -> Recording:
         translation=place,
         roots=posed.joints[:, 0].numpy(),
         vertices=posed.vertices.numpy(),
-        joints=named.points(posed.vertices[:, named.vertex_ids], posed.joints).numpy(),
+        joints=joints,
     )
     recording.write_dataset()
     return recording

