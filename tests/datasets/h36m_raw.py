@@ -24,7 +24,7 @@ SIZES = ((100, 102), (100, 100), (100, 100), (100, 102))
 
 
 def level(frame: int) -> int:
-    return 20 + 4 * frame
+    return 20 + 4 * (frame % 50)
 
 
 def default_base(subject: str, action_id: int, trial: int) -> str:

@@ -10,12 +10,11 @@ from pathlib import Path
 import cdflib
 import h5py
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from posekit.datasets.crops import box_of_points
 from posekit.errors import FormatError, MissingFileError
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 from posekit.skeleton.catalog import H36M17, H36M32
 from posekit.skeleton.mapping import joint_map
 
@@ -123,12 +122,21 @@ def read_mask_boxes(path: Path, rows: int) -> Float[np.ndarray, "rows 4"]:
 
 def projection_error(poses: Poses, camera: Camera) -> float:
     """Median distance (px) of the 3D joints, projected through the camera's lens, to the 2D points; NaN without any."""
-    seen = stack_cameras([camera])[0]
-    points = torch.as_tensor(poses.joints3d)
-    projected = seen.project_camera(points).numpy()
-    distances = np.linalg.norm(projected - poses.keypoints2d[..., :2], axis=-1)
+    distances = np.linalg.norm(_projected(poses.joints3d, camera) - poses.keypoints2d[..., :2], axis=-1)
     finite = distances[np.isfinite(distances)]
     return float(np.median(finite)) if finite.size else float("nan")
+
+
+def _projected(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """The formula of the release, for numpy: reading the labels must not cost the memory that loading torch does."""
+    k1, k2, k3, p1, p2 = camera.distortion
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = points[..., :2] / points[..., 2:]
+    x, y = flat[..., 0], flat[..., 1]
+    square = x * x + y * y
+    gain = 1.0 + square * (k1 + square * (k2 + square * k3)) + p1 * y + p2 * x
+    bent = flat * gain[..., None] + square[..., None] * np.array([p2, p1])
+    return bent @ camera.intrinsics[:2, :2].T + camera.intrinsics[:2, 2]
 
 
 def _finite_or_nan(values: np.ndarray) -> np.ndarray:
