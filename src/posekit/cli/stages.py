@@ -15,6 +15,7 @@ from posekit.config import StageConfig
 GROUPS = {
     "synthesize": "Render small synthetic data in the raw layout of a real data set.",
     "preprocess": "Turn a raw release or own recordings into one data set file.",
+    "body": "Make body model files.",
     "eval": "Compare labels and fits with ground truth by published protocols.",
 }
 
@@ -27,6 +28,7 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("eval h36m", config.Evaluate, "posekit.stages.evaluate:evaluate"),
     ("render", config.Render, "posekit.stages.render:render"),
     ("export", config.Export, "posekit.stages.export:export"),
+    ("body build", config.BuildBody, "posekit.stages.build_body:build_body"),
     ("demo", config.Demo, "posekit.pipeline:demo"),
 )
 """(command as typed, config, module:function of the stage)."""
