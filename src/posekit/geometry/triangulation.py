@@ -142,6 +142,18 @@ def triangulate_robust(
     )
 
 
+def reprojection_errors(
+    camera_from_world: Float[Tensor, "C 3 4"],
+    points: Float[Tensor, "*batch 3"],
+    normalized: Float[Tensor, "*batch C 2"],
+    focal_px: Float[Tensor, "C 2"],
+) -> Float[Tensor, "*batch C"]:
+    """Distances in pixels between observations and projections; NaN where either is."""
+    in_camera = torch.einsum("cij,...j->...ci", camera_from_world[:, :, :3], points) + camera_from_world[:, :, 3]
+    offset = (in_camera[..., :2] / in_camera[..., 2:] - normalized) * focal_px
+    return torch.linalg.vector_norm(offset, dim=-1)
+
+
 def triangulate_dlt(
     projections: Float[Tensor, "*#batch C 3 4"],
     image_points: Float[Tensor, "*#batch C 2"],
@@ -156,7 +168,7 @@ def triangulate_dlt(
     passes divide each equation by the depth found before, so that image distances are minimised (Hartley and Sturm 1997,
     Iterative-LS).
     """
-    batch = torch.broadcast_tensors(projections[..., 0, 0, 0], image_points[..., 0, 0])[0].shape
+    batch = (projections[..., 0, 0, 0] * image_points[..., 0, 0]).shape
     n_views = image_points.shape[-2]
     points = image_points.double().expand(*batch, n_views, 2).reshape(-1, n_views, 2)
     if weights is None:

@@ -76,6 +76,10 @@ class MultiviewIndex:
         """The sequence that each moment belongs to."""
         return self._keys["sequence"][self._starts[moments]]
 
+    def person_of(self, moments: np.ndarray) -> np.ndarray:
+        """The number of the person that each moment shows."""
+        return self._keys["person"][self._starts[moments]]
+
     def blocks(self, session: str) -> Iterator[Moments]:
         """All moments of a session, a block of one person in one sequence at a time."""
         moments = self.moments(session)

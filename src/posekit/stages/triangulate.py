@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,17 @@ from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, JOINTS3D
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.config import Triangulate, beside
-from posekit.errors import DataError, InputError
-from posekit.geometry.cameras import Cameras
-from posekit.geometry.transforms import fit_similarity
-from posekit.geometry.triangulation import TriangulatedPoints, TriangulationSettings
-from posekit.geometry.triangulation import triangulate as triangulate_points
-from posekit.labeling.anthropometry import metric_scale, plausible_frames
-from posekit.labeling.rig import PairGeometry, Rig, RigSettings, estimate_rig
+from posekit.errors import DataError
+from posekit.labeling.anthropometry import plausible_frames
+from posekit.labeling.rig import PairGeometry
 from posekit.progress import track
-from posekit.records import Camera, camera_columns, cameras_from_columns, clips_from_columns, stack_cameras
-from posekit.skeleton.skeleton import Skeleton
+from posekit.records import Camera, camera_columns, cameras_from_columns, clips_from_columns
 from posekit.stages.multiview import Moments, MultiviewIndex
 from posekit.stages.report import StageReport, Table, input_digests
 from posekit.stages.triangulation_quality import TriangulationQuality
+from posekit.stages.triangulation_session import Session, Source, joints_of, prepare_session, with_noise
 
 STAGE = "triangulate"
-_AGREEMENT_MOMENTS = 2000
-
-
-@dataclass(frozen=True)
-class _Session:
-    """The cameras of one session as they are used: rows of the camera table, poses, and where these came from."""
-
-    name: str
-    cameras: Cameras
-    records: Sequence[Camera]
-    rig: Rig | None = None
-    scale: float = 1.0
-    agreement: tuple[float, float, int] | None = None
 
 
 def triangulate(config: Triangulate) -> StageReport:
@@ -91,18 +73,19 @@ def _work(
 ) -> None:
     records = cameras_from_columns(dataset.table("cameras"))
     clips = clips_from_columns(dataset.table("sequences"))
+    source = Source(config, index, records, clips, dataset.skeleton)
     quality = TriangulationQuality(len(records), dataset.skeleton)
-    sessions = [_prepare(config, index, name, records, dataset.skeleton) for name in index.sessions]
-    used = list(records)
+    used, sessions = list(records), []
     counts = {"moments": 0, "seen by one camera only": 0}
     with ArtifactWriter(output, header) as writer:
-        for session in track(sessions, "triangulate", unit="session"):
-            for row, record in zip(index.sessions[session.name], session.records, strict=True):
+        for name in track(list(index.sessions), "triangulate", unit="session"):
+            session = prepare_session(source, name)
+            sessions.append(session)
+            for row, record in zip(index.sessions[name], session.records, strict=True):
                 used[row] = record
-            _append_pairs(writer, session, index.sessions[session.name])
-            for block in index.blocks(session.name):
-                who = (clips[block.sequence[0]].subject or clips[block.sequence[0]].name, int(block.person[0]))
-                _append_poses(config, writer, session, _with_noise(block, config), quality, who, dataset.skeleton)
+            _append_pairs(writer, session, index.sessions[name])
+            for block in index.blocks(name):
+                _append_poses(writer, source, session, with_noise(block, config), quality)
                 counts["moments"] += len(block.frame)
                 counts["seen by one camera only"] += int(((block.confidence > 0).any(axis=2).sum(axis=1) < 2).sum())
         if not quality.joints_ok:
@@ -115,121 +98,7 @@ def _work(
         facts.update(_facts(config, quality, sessions, records, counts))
 
 
-def _prepare(
-    config: Triangulate, index: MultiviewIndex, name: str, records: Sequence[Camera], skeleton: Skeleton
-) -> _Session:
-    chosen = [records[row] for row in index.sessions[name]]
-    moments = index.moments(name)
-    moments = moments[index.views(moments) > 1]
-    where = f"session {name}" if name else "the recording"
-    if len(chosen) < 2 or not len(moments):
-        raise DataError(f"{where}: nobody is seen by two cameras at the same time", got=[c.name for c in chosen])
-    if config.cameras == "known":
-        unposed = [camera.name for camera in chosen if not camera.posed]
-        if unposed:
-            raise InputError(
-                f"{where}: the poses of these cameras are not known", got=unposed, hint="Use --cameras intrinsics"
-            )
-        return _Session(name, stack_cameras(chosen), chosen)
-    cameras = stack_cameras(chosen)
-    pooled = _with_noise(index.read(name, _spread(moments, config.pool_frames)), config)
-    rig = _found_rig(config, cameras, pooled, [camera.name for camera in chosen])
-    scale = _scale(config, rig.cameras, pooled, skeleton)
-    posed = replace(rig.cameras, translation=rig.cameras.translation * scale)
-    session = _Session(
-        name,
-        posed,
-        [
-            replace(camera, rotation=posed.rotation[i].numpy(), translation=posed.translation[i].numpy(), posed=True)
-            for i, camera in enumerate(chosen)
-        ],
-        rig,
-        scale,
-    )
-    if not all(camera.posed for camera in chosen):
-        return session
-    sample = _with_noise(index.read(name, _spread(moments, _AGREEMENT_MOMENTS)), config)
-    return replace(session, agreement=_agreement(config, cameras, posed, sample))
-
-
-def _found_rig(config: Triangulate, cameras: Cameras, pooled: Moments, names: list[str]) -> Rig:
-    settings = RigSettings(frames=config.pool_frames, seed=config.seed)
-    settings = replace(
-        settings,
-        min_confidence=max(config.min_confidence, min(settings.min_confidence, _middling_confidence(pooled))),
-        pose=replace(settings.pose, solver=config.pose_solver),
-    )
-    return estimate_rig(
-        cameras, torch.from_numpy(pooled.keypoints), torch.from_numpy(pooled.confidence), names, settings
-    )
-
-
-def _middling_confidence(pooled: Moments) -> float:
-    """Detectors disagree on what a confidence of one half means; never leave out more than the lower quarter."""
-    seen = pooled.confidence[pooled.confidence > 0]
-    return float(np.quantile(seen, 0.25)) if len(seen) else 0.0
-
-
-def _spread(moments: np.ndarray, count: int) -> np.ndarray:
-    return moments[np.unique(np.linspace(0, len(moments) - 1, min(count, len(moments))).round().astype(int))]
-
-
-def _with_noise(block: Moments, config: Triangulate) -> Moments:
-    """Key points with the noise that a study asks for: the same for the same moment, whoever reads it."""
-    if config.noise_px == 0:
-        return block
-    noisy = block.keypoints.copy()
-    for i, key in enumerate(zip(block.sequence, block.person, block.frame, strict=True)):
-        generator = np.random.default_rng([config.seed, *(int(part) for part in key)])
-        noisy[i] += config.noise_px * generator.standard_normal(noisy[i].shape)
-    return block._replace(keypoints=noisy)
-
-
-def _points(config: Triangulate, cameras: Cameras, block: Moments) -> TriangulatedPoints:
-    """Joints (T, J) of a block; thresholds grow with the size of the images."""
-    confidence = np.where(block.confidence >= config.min_confidence, block.confidence, 0.0)
-    threshold = config.max_error_px * float(cameras.image_size.amax(dim=-1).mean()) / 1000.0
-    settings = TriangulationSettings(threshold_px=threshold, huber_px=threshold / 4)
-    return triangulate_points(
-        cameras,
-        torch.from_numpy(block.keypoints).transpose(1, 2),
-        torch.from_numpy(confidence).transpose(1, 2),
-        settings,
-    )
-
-
-def _scale(config: Triangulate, cameras: Cameras, pooled: Moments, skeleton: Skeleton) -> float:
-    """Metres per unit of the rig: from a known baseline, or from the limbs of all people seen."""
-    if config.baseline is not None:
-        first, second = cameras.centers()[:2]
-        return config.baseline / float(torch.linalg.vector_norm(first - second))
-    joints = _points(config, cameras, pooled).points.numpy()
-    scales, frames = [], []
-    people = np.stack([pooled.sequence, pooled.person], axis=1)
-    for person in np.unique(people, axis=0):
-        own = (people == person).all(axis=1)
-        try:
-            scales.append(metric_scale(joints[own], skeleton, stature=config.stature))
-            frames.append(int(own.sum()))
-        except DataError:
-            continue
-    if not scales:
-        metric_scale(joints, skeleton, stature=config.stature)
-    return float(np.average(scales, weights=frames))
-
-
-def _agreement(config: Triangulate, known: Cameras, found: Cameras, sample: Moments) -> tuple[float, float, int] | None:
-    """Mean and median distance (m) between the joints of both rigs after one similarity, and how many."""
-    truth, ours = _points(config, known, sample), _points(config, found, sample)
-    both = truth.ok & ours.ok
-    if int(both.sum()) < 4:
-        return None
-    fit = fit_similarity(ours.points[both], truth.points[both])
-    distance = torch.linalg.vector_norm(fit.apply(ours.points[both]) - truth.points[both], dim=-1)
-    return float(distance.mean()), float(distance.median()), len(distance)
-
-
-def _append_pairs(writer: ArtifactWriter, session: _Session, rows: np.ndarray) -> None:
+def _append_pairs(writer: ArtifactWriter, session: Session, rows: np.ndarray) -> None:
     if session.rig is None or not session.rig.pairs:
         return
     pairs: list[PairGeometry] = session.rig.pairs
@@ -255,21 +124,17 @@ def _append_pairs(writer: ArtifactWriter, session: _Session, rows: np.ndarray) -
 
 
 def _append_poses(
-    config: Triangulate,
-    writer: ArtifactWriter,
-    session: _Session,
-    block: Moments,
-    quality: TriangulationQuality,
-    who: tuple[str, int],
-    skeleton: Skeleton,
+    writer: ArtifactWriter, source: Source, session: Session, block: Moments, quality: TriangulationQuality
 ) -> None:
-    found = _points(config, session.cameras, block)
+    who = source.person(block)
+    found, before = joints_of(source.config, session, block, session.bones.get(who))
     joints, ok = found.points.numpy(), found.ok.numpy()
     error, inliers = found.error_px.numpy(), found.inliers.numpy()
-    expected = (block.confidence >= config.min_confidence).sum(axis=1) >= 2
-    plausible = plausible_frames(joints, expected, skeleton)
+    expected = (block.confidence >= source.config.min_confidence).sum(axis=1) >= 2
+    plausible = plausible_frames(joints, expected, source.skeleton)
     quality.add(block.cameras, error, inliers, ok)
     quality.add_people(who, joints, expected, plausible)
+    quality.add_bones("unsteadied", who, before.numpy()[plausible])
     views = inliers.sum(axis=2)
     mean_over_views = np.where(views > 0, np.where(inliers, error, 0.0).sum(axis=2) / np.maximum(views, 1), np.nan)
     confidence = block.confidence.transpose(0, 2, 1)
@@ -296,7 +161,7 @@ def _bits(inliers: Bool[np.ndarray, "T J C"], cameras: np.ndarray) -> np.ndarray
 def _facts(
     config: Triangulate,
     quality: TriangulationQuality,
-    sessions: Sequence[_Session],
+    sessions: Sequence[Session],
     records: Sequence[Camera],
     counts: dict[str, int],
 ) -> dict[str, Any]:
@@ -304,6 +169,9 @@ def _facts(
     metrics = quality.overall()
     if spread:
         metrics["bone_spread_percent"] = 100.0 * float(np.median(list(spread.values())))
+    if spread and config.steady:
+        before = quality.bone_spread("unsteadied")
+        metrics["bone_spread_before_steadying_percent"] = 100.0 * float(np.median(list(before.values())))
     agreements = [session.agreement for session in sessions if session.agreement is not None]
     if agreements:
         total = sum(count for _, _, count in agreements)

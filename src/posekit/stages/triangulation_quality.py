@@ -25,7 +25,7 @@ class TriangulationQuality:
         # One bin more for all that is beyond; medians and percentiles are then exact to half a bin.
         self._histogram = np.zeros((n_cameras, _BINS + 1), dtype=np.int64)
         self._sum, self._rejected = np.zeros(n_cameras), np.zeros(n_cameras, dtype=np.int64)
-        self._bones: dict[Hashable, np.ndarray] = {}
+        self._bones: dict[str, dict[Hashable, np.ndarray]] = {}
         self.joints = self.joints_ok = self.frames = self.frames_ok = 0
 
     def add(
@@ -55,12 +55,17 @@ class TriangulationQuality:
         given = np.isfinite(joints).all(axis=-1)
         self.joints, self.joints_ok = self.joints + int(expected.sum()), self.joints_ok + int((expected & given).sum())
         self.frames, self.frames_ok = self.frames + len(ok), self.frames_ok + int(ok.sum())
+        self.add_bones("written", who, joints[ok])
+
+    def add_bones(self, series: str, who: Hashable, joints: Float[np.ndarray, "T J 3"]) -> None:
+        """Counts bone lengths of one person under a name, so that joints can be compared before and after a change."""
         parents, children = np.array(self._skeleton.bones, dtype=int).reshape(-1, 2).T
-        lengths = np.linalg.norm(joints[ok][:, parents] - joints[ok][:, children], axis=-1)
+        lengths = np.linalg.norm(joints[:, parents] - joints[:, children], axis=-1)
         known = np.isfinite(lengths)
         lengths = np.where(known, lengths, 0.0)
         moments = np.stack([known.sum(axis=0), lengths.sum(axis=0), (lengths**2).sum(axis=0)])
-        self._bones[who] = self._bones.get(who, np.zeros_like(moments, dtype=float)) + moments
+        of_series = self._bones.setdefault(series, {})
+        of_series[who] = of_series.get(who, np.zeros_like(moments, dtype=float)) + moments
 
     def camera_columns(self) -> dict[str, Any]:
         """The columns of the table `quality`, one row per camera."""
@@ -84,10 +89,10 @@ class TriangulationQuality:
             "frames_ok_percent": 100.0 * self.frames_ok / max(self.frames, 1),
         }
 
-    def bone_spread(self) -> dict[str, float]:
+    def bone_spread(self, series: str = "written") -> dict[str, float]:
         """Standard deviation over mean of every bone's length (over the frames that are ok), averaged over people."""
         spreads = []
-        for count, total, squares in self._bones.values():
+        for count, total, squares in self._bones.get(series, {}).values():
             with np.errstate(divide="ignore", invalid="ignore"):
                 mean = total / count
                 spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0)) / mean
