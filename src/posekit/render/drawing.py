@@ -91,7 +91,7 @@ def draw_skeleton(
 
 
 def draw_box(
-    frame: Frame, box: Float[np.ndarray, "4"], color: Color = (255, 214, 64), *, thickness: float = 2.0
+    frame: Frame, box: Float[np.ndarray, "4"], color: Color = (255, 214, 64), *, thickness: float | int = 2.0
 ) -> None:
     """Draws the border of a box x0, y0, x1, y1 (pixels)."""
     x0, y0, x1, y1 = (float(value) for value in box)
@@ -101,7 +101,12 @@ def draw_box(
 
 
 def draw_label(
-    frame: Frame, text: str, position: tuple[float, float], *, color: Color = (255, 255, 255), size: float | None = None
+    frame: Frame,
+    text: str,
+    position: tuple[float | int, float | int],
+    *,
+    color: Color = (255, 255, 255),
+    size: float | int | None = None,
 ) -> None:
     """Writes text (ASCII) on a dark plate whose upper left corner is at `position` (x, y), moved into the frame."""
     height, width = frame.shape[:2]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from posekit.render.rasterizer import rasterize
+from posekit.render.rasterizer import RasterSettings, rasterize
 from posekit.render.shading import STUDIO, Lighting, shade, vertex_normals
 from posekit.render.silhouette import antialias
 from posekit.render.topology import MeshTopology
@@ -38,24 +38,36 @@ class MeshPainter:
         self._face_colors = face_colors
         self._topologies: dict[int, MeshTopology] = {}
 
+    def topology(self, people: int) -> MeshTopology:
+        """The faces of `people` bodies as one mesh, so that they hide each other."""
+        if people not in self._topologies:
+            vertices = int(self._faces.max()) + 1 if len(self._faces) else 0
+            offsets = torch.arange(people, device=self._faces.device)[:, None, None] * vertices
+            self._topologies[people] = MeshTopology.from_faces((self._faces + offsets).view(-1, 3))
+        return self._topologies[people]
+
     def paint(
         self,
         frame: UInt8[np.ndarray, "H W 3"],
         screen: Float[Tensor, "P V 3"],
         camera_vertices: Float[Tensor, "P V 3"],
         colors: Sequence[tuple[int, int, int]],
+        *,
+        perspective: bool = True,
     ) -> None:
-        """Draws P bodies in place. `screen` is pixels and depth, `camera_vertices` the same vertices in the camera's
-        frame, where the light is at home; `colors` are RGB per body, where faces have none of their own."""
-        box = _box_around(screen, frame.shape[:2])
+        """Draws P bodies in place. `screen` is pixels and depth (see `posekit.render.rasterizer.RasterSettings` for
+        `perspective`), `camera_vertices` the same vertices in axes parallel to the camera's, where the light is at home;
+        `colors` are RGB per body, where faces have none of their own."""
+        box = _box_around(screen, frame.shape[:2], perspective)
         if box is None or not len(screen):
             return
         x0, y0, x1, y1 = box
-        topology = self._topology(len(screen)).to(screen.device)
-        normals = vertex_normals(camera_vertices.float(), self._topology(1).to(screen.device))
+        topology = self.topology(len(screen)).to(screen.device)
+        normals = vertex_normals(camera_vertices.float(), self.topology(1).to(screen.device))
         shift = screen.new_tensor([x0, y0, 0])
         # In double precision the origin of the rectangle would not matter; in float32 it keeps numbers small.
-        seen = rasterize((screen - shift).float().reshape(1, -1, 3), topology, (y1 - y0, x1 - x0))
+        settings = RasterSettings(perspective=perspective)
+        seen = rasterize((screen - shift).float().reshape(1, -1, 3), topology, (y1 - y0, x1 - x0), settings)
         if not len(seen.faces):
             return
         normal = torch.nn.functional.normalize(seen.interpolate(normals.reshape(1, -1, 3)), dim=-1)
@@ -74,18 +86,14 @@ class MeshPainter:
         table = torch.tensor(list(colors), dtype=torch.float32, device=faces.device) / 255
         return table.index_select(0, torch.div(faces, len(self._faces), rounding_mode="floor"))
 
-    def _topology(self, people: int) -> MeshTopology:
-        """The faces of `people` bodies as one mesh, so that they hide each other."""
-        if people not in self._topologies:
-            vertices = int(self._faces.max()) + 1 if len(self._faces) else 0
-            offsets = torch.arange(people, device=self._faces.device)[:, None, None] * vertices
-            self._topologies[people] = MeshTopology.from_faces((self._faces + offsets).view(-1, 3))
-        return self._topologies[people]
 
-
-def _box_around(screen: Float[Tensor, "P V 3"], size: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+def _box_around(
+    screen: Float[Tensor, "P V 3"], size: tuple[int, ...], perspective: bool
+) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 of the visible pixels around all vertices before the camera; None where there are none."""
-    ahead = screen.isfinite().all(-1) & (screen[..., 2] > 0)
+    ahead = screen.isfinite().all(-1)
+    if perspective:
+        ahead &= screen[..., 2] > 0
     points = screen[ahead][:, :2]
     if not len(points):
         return None

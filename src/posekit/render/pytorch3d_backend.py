@@ -39,7 +39,7 @@ class PyTorch3DBackend:
         self._settings = settings
 
     def render(
-        self, vertices: Float[Tensor, "B V 3"], colors: Tensor, background: float | Tensor = 0.0
+        self, vertices: Float[Tensor, "B V 3"], colors: Tensor, background: float | int | Tensor = 0.0
     ) -> RenderResult:
         """As `Renderer.render`."""
         from posekit.render.renderer import RenderResult

@@ -117,7 +117,7 @@ class Fragments:
         """Values that are constant on each face."""
         return attributes.reshape(-1, attributes.shape[-1]).index_select(0, self._face_index(attributes.shape[0]))
 
-    def image(self, values: Float[Tensor, "N C"], background: float | Tensor = 0.0) -> Float[Tensor, "B H W C"]:
+    def image(self, values: Float[Tensor, "N C"], background: float | int | Tensor = 0.0) -> Float[Tensor, "B H W C"]:
         """Lays values of visible points out as images; `background` is a number, or anything that broadcasts to
         (B, H, W, C)."""
         shape = (self.batch, *self.image_size, values.shape[-1])

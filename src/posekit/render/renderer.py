@@ -81,7 +81,7 @@ class Renderer:
         self,
         vertices: Float[Tensor, "B V 3"],
         colors: Float[Tensor, "#B N 3"] | Float[Tensor, "#B F 3 3"],
-        background: float | Tensor = 0.0,
+        background: float | int | Tensor = 0.0,
     ) -> RenderResult:
         """Draws meshes given on the screen: (x, y) pixels and depth.
 
@@ -122,7 +122,7 @@ def surface_colors(seen: Fragments, colors: Tensor) -> Float[Tensor, "N C"]:
     raise ValueError(f"colours of shape {tuple(colors.shape)} for {vertices} vertices and {faces} faces")
 
 
-def _composite(covered: Float[Tensor, "B H W 4"], background: float | Tensor) -> tuple[Tensor, Tensor]:
+def _composite(covered: Float[Tensor, "B H W 4"], background: float | int | Tensor) -> tuple[Tensor, Tensor]:
     coverage = covered[..., 3]
     alpha = coverage.clamp(0, 1)
     # Several edges in one pixel may add up to more than all of it, or take away more than there is.

@@ -68,7 +68,7 @@ def shade(
 
 
 def over(
-    premultiplied: Float[Tensor, "*image 3"], alpha: Float[Tensor, "*image"], background: float | Tensor
+    premultiplied: Float[Tensor, "*image 3"], alpha: Float[Tensor, "*image"], background: float | int | Tensor
 ) -> Float[Tensor, "*image 3"]:
     """Colours that were multiplied by their coverage, laid over a background (a number, a colour or a picture)."""
     return premultiplied + (1 - alpha)[..., None] * background

@@ -20,23 +20,12 @@ from posekit.render.topology import MeshTopology
 FIELD_OF_VIEW = math.radians(28)
 """Of the shorter side of the image: a long lens, which hardly distorts a body."""
 
-SNAP = math.cos(math.radians(25))
-"""An estimated vertical closer than this to an axis of the world is taken to be that axis."""
+MARGIN = 1.1
+"""Of the image around what it must show."""
 
 TOP = np.array([250.0, 250.0, 252.0])
 BOTTOM = np.array([226.0, 229.0, 235.0])
 LINE = np.array([168.0, 174.0, 186.0])
-
-
-def up_from_cameras(rotations: Float[np.ndarray, "C 3 3"]) -> Float[np.ndarray, "3"]:
-    """The vertical of a world, from camera_from_world rotations of cameras that were held upright on the whole."""
-    up = -rotations[:, 1].mean(0)
-    length = np.linalg.norm(up)
-    if length < 1e-6:
-        return np.array([0.0, 1.0, 0.0])
-    up = up / length
-    axis = int(np.abs(up).argmax())
-    return np.sign(up[axis]) * np.eye(3)[axis] if abs(up[axis]) > SNAP else up
 
 
 def facing(
@@ -90,29 +79,44 @@ class Room:
         return self.center + local @ np.stack([self.across, self.up, self.front])
 
     def camera(
-        self, size: tuple[int, int], *, azimuth: float = 0.0, elevation: float = 0.12, margin: float = 1.12
+        self, size: tuple[int, int], *, azimuth: float = 0.0, elevation: float = 0.12, distance: float | None = None
     ) -> Cameras:
-        """A camera of (height, width) pixels that sees all of the room's extent.
+        """A camera of (height, width) pixels, by default at the distance from which it just sees the room's extent.
 
         Azimuth 0 looks into the people's faces, a quarter turn (radians) at their left sides; elevation is the angle
         above the floor.
         """
         height, width = size
+        rotation = self._rotation(azimuth, elevation)
+        focal = _focal(size)
+        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+        away = self.distance(size, azimuth, elevation) if distance is None else distance
+        translation = np.array([0, 0, away]) - rotation @ self.center
+        return Cameras.checked(K, rotation, translation, image_size=[width, height])
+
+    def distance(self, size: tuple[int, int], azimuth: float, elevation: float) -> float:
+        """From the room's centre to a camera that just sees all of the extent, with a margin, in metres."""
+        height, width = size
+        local = (self.corners - self.center) @ self._rotation(azimuth, elevation).T
+        half = np.array([width, height]) / 2 / MARGIN / _focal(size)
+        return max(0.5, float((np.abs(local[:, :2]) / half - local[:, 2:]).max()))
+
+    def turntable_distance(self, size: tuple[int, int], elevation: float) -> float:
+        """The distance that is enough from all sides."""
+        return max(self.distance(size, azimuth, elevation) for azimuth in np.linspace(0, 2 * math.pi, 24).tolist())
+
+    def _rotation(self, azimuth: float, elevation: float) -> Float[np.ndarray, "3 3"]:
         horizontal = math.cos(azimuth) * self.front + math.sin(azimuth) * self.across
-        backwards = math.cos(elevation) * horizontal + math.sin(elevation) * self.up
+        forward = -(math.cos(elevation) * horizontal + math.sin(elevation) * self.up)
+        # Seen from straight above, the vertical is no guide: people's faces then look down the picture.
         upright = self.up if abs(elevation) < 1.3 else -horizontal
-        forward = -backwards
         right = np.cross(forward, upright)
         right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(forward, right), forward])
-        focal = min(height, width) / 2 / math.tan(FIELD_OF_VIEW / 2)
-        local = (self.corners - self.center) @ rotation.T
-        half = np.array([width, height]) / 2 / margin / focal
-        distance = float((np.abs(local[:, :2]) / half - local[:, 2:]).max())
-        distance = max(distance, 0.5)
-        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-        translation = np.array([0, 0, distance]) - rotation @ self.center
-        return Cameras.checked(K, rotation, translation, image_size=[width, height])
+        return np.stack([right, np.cross(forward, right), forward])
+
+
+def _focal(size: tuple[int, int]) -> float:
+    return min(size) / 2 / math.tan(FIELD_OF_VIEW / 2)
 
 
 def empty_room(room: Room, camera: Cameras, *, cell: float = 0.5) -> UInt8[np.ndarray, "H W 3"]:
@@ -148,7 +152,9 @@ def cast_shadow(
     flat = vertices - drop * light / (light @ up)
     small = (max(1, height // 2), max(1, width // 2))
     screen = screen_from_cameras(camera.to(dtype=vertices.dtype), flat) * vertices.new_tensor([0.5, 0.5, 1])
-    shadow = rasterize(screen.float(), topology, small, RasterSettings()).mask.any(0).float().numpy()
+    shadow = (
+        rasterize(screen.float(), topology.to(screen.device), small, RasterSettings()).mask.any(0).float().cpu().numpy()
+    )
     radius = max(1.0, min(small) / 90)
     shadow = cv2.resize(cv2.GaussianBlur(shadow, (0, 0), radius), (width, height))
     image[:] = np.rint(image * (1 - 0.22 * shadow[..., None])).astype(np.uint8)

@@ -1,0 +1,339 @@
+"""`posekit render`: bodies and skeletons on the original frames, and from other sides."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from posekit.artifacts.files import Artifact
+from posekit.artifacts.provenance import Header
+from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
+from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.body.smpl_file import load_body
+from posekit.config import Render, beside
+from posekit.errors import DataError, InputError
+from posekit.export.files import replacing
+from posekit.export.tracks import world_is_camera_frame
+from posekit.export.upright import Upright, find_upright
+from posekit.geometry.cameras import Cameras
+from posekit.progress import track
+from posekit.records import cameras_from_columns, clips_from_columns
+from posekit.render.drawing import draw_label, draw_skeleton, person_color
+from posekit.render.overlay import MeshPainter
+from posekit.render.screen import apply_affine, screen_from_cameras
+from posekit.render.views import Room, cast_shadow, empty_room, facing
+from posekit.skeleton.skeleton import Skeleton
+from posekit.stages.device import resolve_device
+from posekit.stages.render_people import Bodies, Joints, Keypoints
+from posekit.stages.render_pictures import (
+    Canvas,
+    FolderSink,
+    Image,
+    Sink,
+    VideoSink,
+    canvases,
+    contact_sheet,
+    raw_root,
+    scaled,
+)
+from posekit.stages.report import StageReport, input_digests, open_optional, optional_input, require_same_source
+
+STAGE = "render"
+PANEL = (720, 540)
+"""Height and width of one side view, px."""
+TURNTABLE = (720, 720)
+TURNTABLE_ELEVATION = 0.22
+TURN_FRAMES, TURN_FPS = 90, 30.0
+"""A turntable of a single moment."""
+SIDES = (("front", 0.0, 0.12), ("left side", math.pi / 2, 0.12), ("top", 0.0, math.pi / 2 - 0.02))
+"""Name, azimuth and elevation."""
+_ROOM_FRAMES = 60
+"""Moments that say how large the room is."""
+
+
+def render(settings: Render) -> StageReport:
+    """Writes videos or images, and a contact sheet of them, into `renders/NAME`; skips what is there already.
+
+    Raises InputError for sequences, cameras or frames that are not there, and when there is nothing to draw.
+    """
+    output = settings.output or beside(settings.dataset, "renders", "")
+    with ExitStack() as stack:
+        dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
+        labels_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
+        fits_path = optional_input(settings.fits, beside(settings.dataset, "fits", ".h5"))
+        labels, fits = open_optional(labels_path, JOINTS3D), open_optional(fits_path, FITS)
+        for made_from in (labels, fits):
+            if made_from is not None:
+                stack.enter_context(made_from)
+                require_same_source(made_from, "dataset", dataset)
+        digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
+        header = Header("pictures", STAGE, settings.settings(), digests, seed=settings.seed)
+        manifest = output / f"{settings.kind}.json"
+        earlier = None if settings.force else _earlier(manifest, header)
+        if earlier is not None:
+            return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
+        if settings.dry_run:
+            return StageReport(STAGE, [], notes=[f"would write pictures ({settings.kind}) into {output}"])
+        artist = _Artist(settings, output, dataset, labels, fits)
+        artist.run()
+    _write_manifest(manifest, header, artist.files)
+    return StageReport(STAGE, artist.files, counts={"files": len(artist.files), **artist.counts}, notes=artist.notes)
+
+
+@dataclass
+class _Artist:
+    settings: Render
+    output: Path
+    dataset: Artifact
+    labels: Artifact | None
+    fits: Artifact | None
+    files: list[Path] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cameras = cameras_from_columns(self.dataset.table("cameras"))
+        self.clips = clips_from_columns(self.dataset.table("sequences"))
+        self.draw_mesh = self.fits is not None and self.settings.draw != "skeleton"
+        self.draw_joints = self.settings.draw in ("skeleton", "both") or not self.draw_mesh
+        if self.settings.draw in ("mesh", "both") and self.fits is None:
+            raise InputError(
+                "no fits to draw bodies from",
+                got=f"--draw {self.settings.draw}",
+                hint="Run `posekit register` first, name fits with --fits, or use --draw skeleton",
+            )
+        device = resolve_device(self.settings.device)
+        self.body = SegmentScaledBody(load_body(self.settings.body)).to(device) if self.fits is not None else None
+        self.sequence = self._find_sequence()
+        self.bodies, self.joints = self._people(self.sequence)
+        self.keypoints = Keypoints(self.dataset, self.sequence) if self.joints is None and self.draw_joints else None
+
+    def run(self) -> None:
+        """Draws what was asked for."""
+        rows = self._overlays() if self.settings.kind == "overlay" else self._views()
+        sheet = f"{self._name()}_{self.settings.kind}_sheet.png"
+        self.files.append(contact_sheet(self.output / sheet, rows))
+
+    def _people(self, sequence: int) -> tuple[Bodies | None, Joints | None]:
+        bodies = joints = None
+        if self.fits is not None and self.body is not None and self.draw_mesh:
+            bodies = Bodies(self.fits, self.body, self.cameras, sequence)
+        if self.labels is not None:
+            joints = Joints(self.labels, self.cameras, sequence)
+        return bodies, joints
+
+    def _find_sequence(self) -> int:
+        names = [clip.name for clip in self.clips]
+        if self.settings.sequence is not None:
+            if self.settings.sequence not in names:
+                raise InputError("no sequence of this name", got=self.settings.sequence, accepted=names)
+            return names.index(self.settings.sequence)
+        for artifact, table in ((self.fits, "fits"), (self.labels, "poses")):
+            if artifact is not None and bool((usable := artifact.read(table, "ok")).any()):
+                return int(artifact.read(table, "sequence")[usable].min())
+        if not self.dataset.rows("samples"):
+            raise DataError("the data set holds nobody to draw", got=self.dataset.path)
+        return int(self.dataset.read("samples", "sequence").min())
+
+    def _frames(self, camera: int | None = None) -> list[int]:
+        frames: set[int] = set()
+        for people in (self.bodies, self.joints if self.draw_joints else None, self.keypoints):
+            frames |= people.frames(camera) if people is not None else set()
+        chosen = sorted(frames)
+        return chosen[: self.settings.frames] if self.settings.frames else chosen
+
+    def _name(self) -> str:
+        plain = re.sub(r"[^\w.-]+", "_", self.clips[self.sequence].name).strip("._")
+        return plain or f"sequence_{self.sequence}"
+
+    def _fps(self, frames: Sequence[int]) -> float:
+        """The rate of the frames that are drawn, which may be every n-th of the recording."""
+        step = float(np.median(np.diff(frames))) if len(frames) > 1 else 1.0
+        return self.clips[self.sequence].fps / step
+
+    def _sink(self, name: str, fps: float, expected: int) -> Sink:
+        if self.settings.images:
+            return FolderSink(self.output / name, expected)
+        return VideoSink(self.output / f"{name}.mp4", fps, expected)
+
+    # Overlays
+
+    def _overlays(self) -> list[list[Image]]:
+        root = raw_root(self.dataset, self.settings.raw)
+        if root is None:
+            self.notes.append(
+                "The original frames are not there; drawn on the stored crops. Give their folder with --raw."
+            )
+        if self.draw_joints and self.joints is None:
+            self.notes.append("There are no 3D labels; the skeletons are the data set's 2D key points.")
+        painter = self._painter(self.settings.opacity)
+        rows = []
+        for camera in self._chosen_cameras():
+            frames = self._frames(camera)
+            name = f"{self._name()}_{self.cameras[camera].name}_overlay"
+            views = canvases(self.dataset, root, self.sequence, camera, frames)
+            with self._sink(name, self._fps(frames), len(frames)) as sink:
+                for canvas in track(views, f"draw {self.cameras[camera].name}", total=len(frames), unit="frame"):
+                    sink.take(canvas.frame, self._overlay(canvas, camera, painter))
+            self.files += sink.files
+            self.counts["frames drawn"] = self.counts.get("frames drawn", 0) + len(frames)
+            rows.append(sink.samples)
+        return rows
+
+    def _chosen_cameras(self) -> list[int]:
+        samples = self.dataset.read("samples", "sequence") == self.sequence
+        there = sorted(set(self.dataset.read("samples", "camera")[samples].tolist()))
+        names = {self.cameras[camera].name: camera for camera in there}
+        for name in self.settings.camera:
+            if name not in names:
+                raise InputError("no camera of this name in the sequence", got=name, accepted=list(names))
+        chosen = [names[name] for name in self.settings.camera] or there
+        return [camera for camera in chosen if self._frames(camera)]
+
+    def _painter(self, opacity: float) -> MeshPainter | None:
+        return None if self.body is None else MeshPainter(torch.from_numpy(self.body.body.faces), opacity=opacity)
+
+    def _overlay(self, canvas: Canvas, camera: int, painter: MeshPainter | None) -> Image:
+        canvas = scaled(canvas, self.settings.scale)
+        image, affine = canvas.image, canvas.canvas_from_image
+        seen = self.bodies.seen(canvas.frame, camera) if self.bodies is not None else None
+        if seen is not None and painter is not None:
+            screen = apply_affine(seen.screen, torch.from_numpy(affine).to(seen.screen))
+            colors = [person_color(person) for person in seen.people]
+            painter.paint(image, screen, seen.camera_vertices, colors, perspective=seen.perspective)
+        source = self.joints or self.keypoints
+        joints = source.seen(canvas.frame, camera) if source is not None and self.draw_joints else None
+        if joints is not None:
+            for points, confidence in zip(joints.pixels, joints.confidence, strict=True):
+                draw_skeleton(image, points @ affine[:, :2].T + affine[:, 2], joints.skeleton, confidence=confidence)
+        draw_label(image, f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
+        return image
+
+    # Views without a picture
+
+    def _views(self) -> list[list[Image]]:
+        frames = self._frames() if self.bodies is not None or self.joints is not None else []
+        if not frames:
+            raise InputError(
+                f"nothing to show as {self.settings.kind}",
+                got=f"no usable fits or 3D labels of {self.clips[self.sequence].name}",
+                hint="Run `posekit triangulate` or `posekit register` first, or ask for --kind overlay",
+            )
+        room, upright = self._room(frames)
+        painter = self._painter(1.0)
+        turning = self.settings.kind == "turntable"
+        still = turning and len(frames) == 1
+        moments = frames * TURN_FRAMES if still else frames
+        fps = TURN_FPS if still else self._fps(frames)
+        panels = [(*PANEL, azimuth, elevation, name) for name, azimuth, elevation in SIDES]
+        fixed = [] if turning else [self._panel(room, panel) for panel in panels]
+        with self._sink(f"{self._name()}_{self.settings.kind}", fps, len(moments)) as sink:
+            for number, frame in enumerate(track(moments, f"draw {self.settings.kind}", unit="frame")):
+                if turning:
+                    turn = 2 * math.pi * number / len(moments)
+                    fixed = [self._panel(room, (*TURNTABLE, turn, TURNTABLE_ELEVATION, ""))]
+                pictures = [self._stage(frame, room, upright, panel, painter) for panel in fixed]
+                sink.take(number if still else frame, np.concatenate(pictures, axis=1))
+        self.files += sink.files
+        self.counts["frames drawn"] = len(moments)
+        return [sink.samples] if turning else [[picture] for picture in sink.samples]
+
+    def _panel(self, room: Room, panel: tuple[int, int, float, float, str]) -> tuple[Cameras, Image, str]:
+        height, width, azimuth, elevation, name = panel
+        size = (round(height * self.settings.scale), round(width * self.settings.scale))
+        away = None if name else room.turntable_distance(size, elevation)
+        camera = room.camera(size, azimuth=azimuth, elevation=elevation, distance=away)
+        return camera, empty_room(room, camera), name
+
+    def _stage(
+        self,
+        frame: int,
+        room: Room,
+        upright: Upright,
+        panel: tuple[Cameras, Image, str],
+        painter: MeshPainter | None,
+    ) -> Image:
+        camera, background, name = panel
+        image = background.copy()
+        bodies = self.bodies.standing(frame) if self.bodies is not None else None
+        if bodies is not None and painter is not None:
+            people, vertices = bodies[0], _turned(bodies[1], upright)
+            lens = camera.to(vertices.device)
+            cast_shadow(image, vertices, painter.topology(1), room, lens)
+            screen = screen_from_cameras(lens, vertices)
+            colors = [person_color(person) for person in people]
+            painter.paint(image, screen, lens.camera_from_world(vertices), colors)
+        joints = self.joints.standing(frame) if self.joints is not None and self.draw_joints else None
+        if joints is not None and self.joints is not None:
+            points = torch.from_numpy(upright.apply(joints[1]))
+            for pixels, confidence in zip(screen_from_cameras(camera, points).numpy(), joints[2], strict=True):
+                draw_skeleton(image, pixels[:, :2], self.joints.skeleton, confidence=confidence)
+        if name:
+            draw_label(image, name, (10, 10))
+        return image
+
+    def _room(self, frames: Sequence[int]) -> tuple[Room, Upright]:
+        skeleton = self.dataset.skeleton if self.joints is None else self.joints.skeleton
+        some = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, min(_ROOM_FRAMES, len(frames)))]
+        joints = np.concatenate(
+            [points for frame in some if (points := self._standing_joints(frame, skeleton)) is not None]
+        )
+        world = self.fits if self.bodies is not None else self.labels
+        level = world is not None and world_is_camera_frame(world)
+        upright = find_upright(joints, skeleton, "y", camera_frame=level)
+        points = upright.apply(joints)
+        up = np.array([0.0, 1.0, 0.0])
+        left, right = (points[:, skeleton.index(f"{side}_hip")] for side in ("left", "right"))
+        extent = [points.reshape(-1, 3)]
+        if self.bodies is not None:
+            for frame in some:
+                if (standing := self.bodies.standing(frame)) is not None:
+                    extent.append(upright.apply(standing[1][:, ::10].reshape(-1, 3).cpu().numpy()))
+        return Room.around(np.concatenate(extent), up, facing(left, right, up)), upright
+
+    def _standing_joints(self, frame: int, skeleton: Skeleton) -> Float[np.ndarray, "P J 3"] | None:
+        if self.bodies is not None:
+            standing = self.bodies.joints(frame, skeleton)
+        else:
+            found = self.joints.standing(frame) if self.joints is not None else None
+            standing = None if found is None else found[:2]
+        return None if standing is None else standing[1]
+
+
+def _turned(vertices: Float[Tensor, "P V 3"], upright: Upright) -> Float[Tensor, "P V 3"]:
+    rotation, shift = (torch.from_numpy(values).to(vertices) for values in (upright.rotation, upright.translation))
+    return vertices @ rotation.T + shift
+
+
+def _earlier(manifest: Path, header: Header) -> list[Path] | None:
+    """The pictures of the same content, if all are still there."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        files = [manifest.parent / name for name in content["files"]]
+        same = content["fingerprint"] == header.fingerprint()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if same and all(path.is_file() for path in files) else None
+
+
+def _write_manifest(manifest: Path, header: Header, files: Sequence[Path]) -> None:
+    content = {
+        "stage": STAGE,
+        "posekit_version": header.version,
+        "fingerprint": header.fingerprint(),
+        "inputs": dict(header.inputs),
+        "settings": dict(header.settings),
+        "files": [path.relative_to(manifest.parent).as_posix() for path in files],
+    }
+    with replacing(manifest) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
