@@ -21,8 +21,8 @@ def test_protocols_name_real_skeletons_and_joints() -> None:
 
 
 def test_aliases_and_unknown_names() -> None:
-    assert protocol_by_name("p2").name == "h36m-p2"
-    with pytest.raises(InputError, match="h36m-p1"):
+    assert protocol_by_name("p2").name == "h36m-hmr-p2"
+    with pytest.raises(InputError, match="h36m-spin-p1"):
         protocol_by_name("p9")
 
 
@@ -32,10 +32,11 @@ def test_aliases_and_unknown_names() -> None:
         ("p1", "S9", "54138969", 2, 10, True),
         ("p1", "S9", "54138969", 2, 11, False),
         ("p1", "S1", "54138969", 2, 10, False),
-        ("p2", "S11", "60457274", 2, 5, True),
-        ("p2", "S11", "54138969", 2, 5, False),
-        ("p2", "S11", "", 2, 5, True),
-        ("h36m-hmr-p2", "S11", "60457274", 2, 5, False),
+        ("p2", "S11", "60457274", 1, 5, True),
+        ("p2", "S11", "54138969", 1, 5, False),
+        ("p2", "S11", "", 1, 5, True),
+        ("p2", "S11", "60457274", 2, 5, False),
+        ("h36m-spin-p2", "S11", "60457274", 2, 5, True),
         ("all", "anybody", "anything", 0, 3, True),
     ],
 )

@@ -26,7 +26,7 @@ STEP = 5
 PEOPLE = 2
 CLIPS = [
     Clip("S1 Directions", 50.0, "S1", "Directions", 1, "train"),
-    Clip("S9 Walking 1", 50.0, "S9", "Walking", 2, "test"),
+    Clip("S9 Walking 1", 50.0, "S9", "Walking", 1, "test"),
 ]
 
 

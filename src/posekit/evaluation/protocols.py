@@ -73,8 +73,8 @@ _CATALOG = (
         headline="root",
     ),
     Protocol(
-        name="h36m-p1",
-        title="Human3.6M, protocol 1 of the HMR and SPIN family",
+        name="h36m-spin-p1",
+        title="Human3.6M, protocol 1 as in SPIN",
         frames="S9 and S11, all four cameras, every 5th frame, 14 joints, pelvis as root",
         headline="root",
         skeleton="j14",
@@ -82,8 +82,8 @@ _CATALOG = (
         stride=5,
     ),
     Protocol(
-        name="h36m-p2",
-        title="Human3.6M, protocol 2 of the HMR and SPIN family",
+        name="h36m-spin-p2",
+        title="Human3.6M, protocol 2 as in SPIN",
         frames="S9 and S11, frontal camera 60457274, every 5th frame, 14 joints; published after Procrustes",
         headline="procrustes",
         skeleton="j14",
@@ -144,7 +144,8 @@ _CATALOG = (
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _CATALOG}
 
-ALIASES = {"p1": "h36m-p1", "p2": "h36m-p2"}
+ALIASES = {"p1": "h36m-hmr-p1", "p2": "h36m-hmr-p2"}
+"""The short names mean what they mean in `posekit preprocess h36m`."""
 
 
 def protocol_by_name(name: str) -> Protocol:
