@@ -199,4 +199,4 @@ def _guessed_labels(body: BodyData) -> np.ndarray:
     head = body.rest_joints[SMPL24.index("smpl_head")]
     on_head = body.weights[:, SMPL24.index("smpl_head")] > 0.5
     up, front = body.v_template[:, 1] - head[1], body.v_template[:, 2] - head[2]
-    return np.where(on_head & (up > 0.02) & (up > 0.10 + 0.5 * front), HAIR, 0)
+    return np.where(on_head & (up > 0.0) & (up > 0.05 + 0.6 * front), HAIR, 0)

@@ -12,7 +12,7 @@ from posekit.errors import InputError
 from posekit.synthetic.anatomy import mirrored_angles, within_limits
 from posekit.synthetic.seeding import stream
 
-Pose = Mapping[str, float]
+Pose = Mapping[str, float | int]
 
 STANDING: Pose = {
     **{f"{side}_{name}": value for side in ("left", "right") for name, value in {
@@ -44,7 +44,7 @@ class Script:
     seat: bool = False
 
 
-def _hand_at_mouth(lift: float, elbow: float) -> Pose:
+def _hand_at_mouth(lift: int, elbow: int) -> Pose:
     return {"right_shoulder_raise": lift, "right_shoulder_spread": 8, "right_shoulder_twist": 42, "right_elbow": elbow}
 
 

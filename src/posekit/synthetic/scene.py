@@ -30,6 +30,8 @@ _SHADOW_BLUR = 0.013
 
 _BEHIND = 0.008
 """A vertex counts as visible up to this much (m) behind the surface that its pixel shows."""
+_OTHER_PART = 0.05
+"""Where a surface begins beside a vertex that is this much (m) nearer, it may hide the vertex between pixel centres."""
 _GRAZING = 0.12
 """Cosine between a vertex's normal and the line of sight below which it does not count as visible."""
 
@@ -198,10 +200,15 @@ class Scene:
         columns, rows = (np.rint(points[:, axis]).astype(np.int64) for axis in (0, 1))
         inside = np.flatnonzero((columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
         surface = depth[rows[inside], columns[inside]]
+        left, top = (np.floor(points[inside, axis]).astype(np.int64) for axis in (0, 1))
+        around = [
+            depth[np.clip(top + y, 0, height - 1), np.clip(left + x, 0, width - 1)] for x in (0, 1) for y in (0, 1)
+        ]
         sight = model.centers().numpy() - vertices[inside]
         sight /= np.linalg.norm(sight, axis=1, keepdims=True)
         facing = (normals.cpu().numpy()[inside] * sight).sum(axis=1)
         seen = np.isfinite(surface) & (points[inside, 2] <= surface + _BEHIND) & (facing > _GRAZING)
+        seen &= points[inside, 2] <= np.min(around, axis=0) + _OTHER_PART
         return inside[seen]
 
 
