@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.artifacts.files import Artifact
 from posekit.config import Evaluate
 from posekit.errors import DataError, InputError
+from posekit.evaluation.comparison import Resampling, compare_joints
+from posekit.evaluation.predictions import LabelSource
+from posekit.evaluation.protocols import protocol_by_name
 from posekit.geometry.rotations import matrix_from_axis_angle
 from posekit.stages.evaluate import evaluate
 
@@ -209,3 +213,20 @@ def test_fits_of_another_body_are_refused(recording: Any) -> None:
     recording.write_fits(facts={"body": "0" * 64})
     with pytest.raises(InputError, match="another body model"):
         evaluate(Evaluate(dataset=recording.dataset))
+
+
+@pytest.mark.parametrize(("name", "metric"), [("deform-and-learn", "bone_rescaled_mpjpe"), ("pose-resnet", "n_mpjpe")])
+def test_protocols_of_the_papers(recording: Any, name: str, metric: str) -> None:
+    # Labels of another size: what is rescaled to the canonical bone length does not notice.
+    errors = []
+    for size in (1.0, 0.8):
+        recording.write_labels(size * recording.joints)
+        path = recording.root / "labels" / "toy.joints3d.h5"
+        with Artifact(recording.dataset) as dataset, Artifact(path) as labels:
+            summary = compare_joints(
+                dataset, LabelSource(labels, recording.cameras), protocol_by_name(name), Resampling(0)
+            )
+        assert summary.evaluated == 36
+        errors.append({m.metric: m.mean for m in summary.metrics})
+    assert errors[0][metric] == pytest.approx(errors[1][metric], abs=1e-2)
+    assert errors[1]["mpjpe"] > 50 + errors[0]["mpjpe"]

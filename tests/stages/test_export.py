@@ -185,6 +185,9 @@ def test_impossible_exports_are_refused(recording: Any) -> None:
         export(Export(dataset=recording.dataset, formats=("trc",), sequence="S5 Eating"))
     with pytest.raises(DataError, match="person 7"):
         export(Export(dataset=recording.dataset, formats=("trc",), person=7))
+    recording.write_labels(ok=np.zeros(len(recording.joints), dtype=bool))
+    with pytest.raises(DataError, match="nothing usable"):
+        export(Export(dataset=recording.dataset, formats=("trc",)))
     recording.write_dataset(with_truth=False)
     (recording.root / "labels" / "toy.joints3d.h5").unlink()
     with pytest.raises(InputError, match="nothing to export"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -54,7 +55,7 @@ def people(keys: Keys, usable: np.ndarray, selection: Selection) -> Iterator[Row
     ordered = chosen[np.lexsort([column[chosen] for column in (keys.frame, keys.camera, keys.person, keys.sequence)])]
     identity = np.stack([keys.sequence, keys.person, keys.camera], axis=1)[ordered]
     starts = np.flatnonzero(np.any(np.diff(identity, axis=0, prepend=identity[:1] - 1), axis=1))
-    for begin, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
+    for begin, end in pairwise([*starts, len(ordered)]):
         sequence, person, camera = (int(value) for value in identity[begin])
         if selection.takes(sequence, person):
             rows = ordered[begin:end]
