@@ -175,6 +175,16 @@ def test_frames_past_the_end_and_falling_indices_are_refused(tmp_path: Path) -> 
             list(reader.frames([-1]))
 
 
+def test_a_video_is_read_again_and_not_after_closing(tmp_path: Path) -> None:
+    reader = VideoReader(write_video(tmp_path / "v.mp4", 8))
+    for _ in range(2):
+        assert [number_of(image) for _, image in reader.frames()] == list(range(8))
+    assert [number_of(image) for _, image in reader.frames([3])] == [3]
+    reader.close()
+    with pytest.raises(InputError, match="closed"):
+        reader.frame(0)
+
+
 def test_folder_of_frames_in_natural_order(tmp_path: Path) -> None:
     folder = tmp_path / "some frames"
     folder.mkdir()

@@ -336,10 +336,10 @@ def test_a_killed_run_resumes_where_it_was(raw, tmp_path: Path, monkeypatch: pyt
 
 
 MEASURED = """
-import json, resource, sys
+import json, sys
 from posekit.config import PreprocessH36M
 from posekit.stages.preprocess_h36m import preprocess_h36m
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 peaks = [peak()]
 for text in sys.argv[1:]:
     preprocess_h36m(PreprocessH36M.model_validate_json(text))
@@ -349,6 +349,7 @@ print(json.dumps(peaks))
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_does_not_grow_with_length(tmp_path: Path, h36m_raw: ModuleType) -> None:
     configs = []
     for frames in (100, 3000):
@@ -359,5 +360,5 @@ def test_memory_does_not_grow_with_length(tmp_path: Path, h36m_raw: ModuleType) 
     done = subprocess.run([sys.executable, "-c", MEASURED, *configs], capture_output=True, timeout=200, check=True)
     # What imports cost differs from build to build of the libraries; the stage answers for the rest.
     imports, short, long = json.loads(done.stdout)
-    assert long - imports < 200
+    assert long - imports < 150
     assert long - short < 40

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -127,8 +128,9 @@ class VideoReader(FrameSource):
         self._reformatter = VideoReformatter()
         self._container: av.container.InputContainer | None = None
         self._open()
+        self._fresh: Iterator[av.VideoFrame] | None = self._decoded()
         try:
-            first = next(self._decoded(), None)
+            first = next(self._fresh, None)
         except FormatError:
             first = None
         if first is None:
@@ -139,7 +141,8 @@ class VideoReader(FrameSource):
         self.width, self.height = (first.width, first.height) if upright else (first.height, first.width)
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.fps = float(fps or rate or FOLDER_FPS)
-        self._open()
+        # Opening costs as much as decoding dozens of frames: the first reading goes on from here.
+        self._fresh = chain([first], self._fresh)
 
     def close(self) -> None:
         if self._container is not None:
@@ -190,17 +193,22 @@ class VideoReader(FrameSource):
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
 
-    def _seek(self, index: int) -> None:
-        """Puts the decoder at or before a frame."""
-        stamps = self._timeline.stamps
-        if self._container is None or index == 0 or stamps is None:
+    def _frames_from(self, index: int) -> Iterator[av.VideoFrame]:
+        """Frames as they are decoded, beginning at or before a frame."""
+        if self._container is None:
+            raise InputError("the video was closed", got=self.path)
+        stamps, fresh = self._timeline.stamps, self._fresh
+        self._fresh = None
+        if index == 0 or stamps is None:
+            if fresh is not None:
+                return fresh
             self._open()
         else:
             self._container.seek(int(stamps[index]), stream=self._stream, backward=True)
+        return self._decoded()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        if self._container is None:
-            raise InputError("the video was closed", got=self.path)
+        assert self._container is not None
         try:
             yield from self._container.decode(self._stream)
         except av.error.FFmpegError as error:
@@ -216,8 +224,7 @@ class _Decoder:
         self._start(0)
 
     def _start(self, index: int) -> None:
-        self._reader._seek(index)
-        self._frames = self._reader._decoded()
+        self._frames = self._reader._frames_from(index)
         self._next = 0
         self._counting = index == 0
 

@@ -368,7 +368,7 @@ def _report(config: PreprocessH36M, release: Release, outcome: _Outcome, first_n
     }
     notes = [first_note] if first_note else []
     notes += _absent(release)
-    notes += _named("missing or misnamed", release.problems)
+    notes += _named("raw files", release.problems)
     notes += _named("known to be damaged and left out", release.dropped)
     notes += _named("read in part or not at all", outcome.failures)
     displaced = sorted({r.sequence for r in release.recordings if (r.key.subject, r.key.base) in DISPLACED})
