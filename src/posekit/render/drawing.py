@@ -17,7 +17,7 @@ SIDE_COLORS: dict[str, Color] = {"left": (38, 139, 255), "right": (255, 112, 38)
 """RGB of the person's left, right and middle."""
 
 PERSON_COLORS: tuple[Color, ...] = (
-    (150, 182, 224),
+    (166, 196, 236),
     (240, 170, 130),
     (150, 210, 160),
     (214, 160, 214),
@@ -206,4 +206,4 @@ def _clip(a: np.ndarray, b: np.ndarray, width: int, height: int, margin: float) 
                 enter = max(enter, room / speed)
             elif speed > 0:
                 leave = min(leave, room / speed)
-    return enter <= leave, a + enter * run, a + leave * run
+    return bool(enter <= leave), a + enter * run, a + leave * run

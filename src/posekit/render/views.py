@@ -127,7 +127,7 @@ def empty_room(room: Room, camera: Cameras, *, cell: float = 0.5) -> UInt8[np.nd
     reach = cell * math.ceil((max(np.abs(room.low).max(), np.abs(room.high).max()) + 1.5) / cell)
     foot = room.center + room.up * (room.floor - room.center @ room.up)
     ticks = np.arange(-reach, reach + cell / 2, cell)
-    fine = np.linspace(-reach, reach, 8 * (len(ticks) - 1) + 1)
+    fine = np.linspace(-reach, reach, 4 * (len(ticks) - 1) + 1)
     for major, minor in ((room.across, room.front), (room.front, room.across)):
         lines = foot + ticks[:, None, None] * major + fine[None, :, None] * minor
         screen = screen_from_cameras(camera, torch.from_numpy(lines.reshape(-1, 3))).view(len(ticks), -1, 3).numpy()
@@ -161,14 +161,14 @@ def cast_shadow(
 
 
 def _draw_fading_line(image: np.ndarray, points: np.ndarray, distance: np.ndarray) -> None:
-    limit = 4.0 * max(image.shape[:2])
+    height, width = image.shape[:2]
+    limit = 4.0 * max(height, width)
     usable = (points[:, 2] > 0.1) & (np.abs(points[:, :2]) < limit).all(1) & np.isfinite(points).all(1)
     fixed = np.rint(np.where(usable[:, None], points[:, :2], 0) * 16).astype(np.int32)
-    weight = max(1, round(min(image.shape[:2]) / 500))
-    for k in np.flatnonzero(usable[:-1] & usable[1:]):
-        strength = max(0.0, 1 - distance[k]) ** 0.8
-        if strength > 0.02:
-            row = int(np.clip(points[k, 1], 0, image.shape[0] - 1))
-            back = TOP + (BOTTOM - TOP) * row / max(1, image.shape[0] - 1)
-            color = back + strength * (LINE - back)
-            cv2.line(image, fixed[k].tolist(), fixed[k + 1].tolist(), color.tolist(), weight, cv2.LINE_AA, 4)
+    row = np.clip(np.where(usable, points[:, 1], 0), 0, height - 1)[:, None] / max(1, height - 1)
+    back = TOP + (BOTTOM - TOP) * row
+    strength = np.maximum(0.0, 1 - distance) ** 0.8
+    color = (back + strength[:, None] * (LINE - back)).tolist()
+    weight = max(1, round(min(height, width) / 500))
+    for k in np.flatnonzero(usable[:-1] & usable[1:] & (strength[:-1] > 0.02)):
+        cv2.line(image, fixed[k], fixed[k + 1], color[k], weight, cv2.LINE_AA, 4)
