@@ -53,7 +53,7 @@ def test_joints_far_outside_leave_the_right_part_of_the_bone(far) -> None:
     draw_skeleton(frame, joints, ARMS, style=STYLE)
     assert tuple(frame[20, 30]) == SIDE_COLORS["right"]
     if np.isfinite(far):
-        assert tuple(frame[20, 70 if far > 0 else 5]) == SIDE_COLORS["left"]
+        assert tuple(frame[20, 70 if far > 0 else 2]) == SIDE_COLORS["left"]
 
 
 def test_bones_end_between_pixels() -> None:
