@@ -22,6 +22,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from posekit.errors import ConfigError, MissingFileError
 
 Device = str
+EvaluationProtocol = Literal[
+    "all",
+    "p1",
+    "p2",
+    "h36m-hmr-p1",
+    "h36m-hmr-p2",
+    "h36m-spin-p1",
+    "h36m-spin-p2",
+    "h36m-17",
+    "deform-and-learn",
+    "pose-resnet",
+]
 CameraKnowledge = Literal["known", "intrinsics"]
 
 
@@ -282,7 +294,7 @@ class Evaluate(StageConfig):
     truth: Path | None = read_path(None, "Truth artifact of the studio, for errors of vertices.")
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Result to write; default: results/NAME.json.")
-    protocol: Literal["all", "p1", "p2"] = setting("all", "Which published protocol selects the frames.")
+    protocol: EvaluationProtocol = setting("all", "Published protocol that selects frames, joints and root.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
     device: Device = runtime("auto", "auto, cpu or cuda.")
 

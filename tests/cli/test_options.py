@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from posekit.cli.options import resolve, stage_command
 from posekit.cli.stages import COMMANDS
 from posekit.cli.workspace import KEYS, Workspace
-from posekit.config import Register, StageConfig, SynthesizeH36M, beside
+from posekit.config import EvaluationProtocol, Register, StageConfig, SynthesizeH36M, beside
 from posekit.errors import ConfigError, MissingFileError
 
 
@@ -104,3 +104,9 @@ def test_every_workspace_key_is_read_by_some_config() -> None:
 def test_wrong_settings_name_the_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"noise-px.*-1"):
         resolve(Register, {"noise_px": -1}, workspace=workspace(tmp_path))
+
+
+def test_every_protocol_of_the_catalogue_can_be_chosen() -> None:
+    from posekit.evaluation.protocols import ALIASES, PROTOCOLS
+
+    assert set(get_args(EvaluationProtocol)) == set(PROTOCOLS) | set(ALIASES)

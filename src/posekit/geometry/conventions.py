@@ -34,14 +34,14 @@ PIXEL_FROM_CORNER_ORIGIN = -0.5
 
 
 def normalized_from_crop(
-    pixels: Float[Tensor, "*batch 2"], side: float | Float[Tensor, "..."]
+    pixels: Float[Tensor, "*batch 2"], side: int | float | Float[Tensor, "..."]
 ) -> Float[Tensor, "*batch 2"]:
     """Normalised coordinates in [-1, 1] of pixels in a square crop of `side` pixels."""
     return (2.0 * pixels + 1.0) / side - 1.0
 
 
 def crop_from_normalized(
-    normalized: Float[Tensor, "*batch 2"], side: float | Float[Tensor, "..."]
+    normalized: Float[Tensor, "*batch 2"], side: int | float | Float[Tensor, "..."]
 ) -> Float[Tensor, "*batch 2"]:
     """Pixels in a square crop of `side` pixels from normalised coordinates; inverse of `normalized_from_crop`."""
     return ((normalized + 1.0) * side - 1.0) / 2.0
