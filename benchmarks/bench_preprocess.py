@@ -18,19 +18,20 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from harness import write_results
 
 from posekit.config import PreprocessH36M
 from posekit.stages.preprocess_h36m import preprocess_h36m
-from posekit.synthetic.h36m_metadata import write_metadata
-from posekit.synthetic.h36m_writer import SequenceWriter
-from posekit.synthetic.rig import rig
 
 BASE = "Directions 1"
 
 
 def make_raw(root: Path, frames: int) -> None:
     """One sequence of one subject with four cameras at the size of the release."""
+    # Imported here, as in `main`: the measured process must hold what the stage needs and no more.
+    from posekit.synthetic.h36m_metadata import write_metadata
+    from posekit.synthetic.h36m_writer import SequenceWriter
+    from posekit.synthetic.rig import rig
+
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
     room = cv2.resize(coarse, (1600, 1200), interpolation=cv2.INTER_CUBIC)
@@ -88,6 +89,8 @@ def measured_alone(root: Path, what: str, repeats: int = 3) -> dict[str, float]:
 
 
 def main(frames: int = 500) -> None:
+    from harness import write_results
+
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "raw"
         make_raw(root, frames)
