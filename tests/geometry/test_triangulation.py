@@ -132,7 +132,7 @@ def test_refined_point_minimises_the_reprojection_error(robust):
         best = least_squares(
             lambda p, i=i: np.sqrt(squares(p, i)), points[i].numpy(), xtol=1e-15, ftol=1e-15, gtol=1e-15
         )
-        assert loss(found[i].numpy(), i) <= loss(best.x, i) * (1 + 1e-5)
+        assert loss(found[i].numpy(), i) <= loss(best.x, i) * (1 + 2e-5)
 
 
 def test_refinement_beats_the_linear_solution():

@@ -22,9 +22,9 @@ CHUNK = 8192
 """Points worked on at once: their intermediate results stay in the processor's cache."""
 
 _SINGULAR = 1e-12
-_SETTLED = 1e-7
+_SETTLED = 1e-6
 _SETTLED_PX2 = 1e-14
-"""Refinement ends when no point of a chunk changes its cost by more than this share or this much."""
+"""A point is refined until its cost changes by no more than this share or this much."""
 
 
 class TriangulatedPoints(NamedTuple):
@@ -67,6 +67,9 @@ class _Views(NamedTuple):
     def of_points(self, which: Bool[Tensor, "n"]) -> _Views:
         return self._replace(seen=self.seen[..., which], weights=self.weights[:, which])
 
+    def of_cameras(self, which: list[int]) -> _Views:
+        return _Views(self.camera_from_world[which], self.focal[which], self.seen[which], self.weights[which])
+
     def weighted_by(self, factor: Tensor) -> _Views:
         return self._replace(weights=self.weights * factor)
 
@@ -81,10 +84,21 @@ def triangulate(
 
     Observations that are NaN or have no confidence are not used; `confidence` weighs the others.
     """
-    per_camera = pixels.double().reshape(-1, *pixels.shape[-2:]).transpose(0, 1)
-    normalized = cameras.to(dtype=torch.float64).undistort(per_camera).transpose(0, 1).reshape(pixels.shape)
-    found = triangulate_robust(camera_matrices(cameras), normalized, confidence, focal_lengths(cameras), settings)
+    found = triangulate_robust(
+        camera_matrices(cameras), normalized_points(cameras, pixels), confidence, focal_lengths(cameras), settings
+    )
     return found._replace(points=found.points.to(pixels.dtype), error_px=found.error_px.to(pixels.dtype))
+
+
+def normalized_points(cameras: Cameras, pixels: Float[Tensor, "*batch C 2"]) -> Float[Tensor, "*batch C 2"]:
+    """Where the cameras' rays pierce the planes at distance one: pixels with the lens undone, float64."""
+    wide = cameras.to(dtype=torch.float64)
+    flat = pixels.reshape(-1, *pixels.shape[-2:])
+    result = torch.empty(flat.shape, dtype=torch.float64, device=pixels.device)
+    for start in range(0, len(flat), CHUNK):
+        part = slice(start, start + CHUNK)
+        result[part] = wide.undistort(flat[part].double().transpose(0, 1).contiguous()).transpose(0, 1)
+    return result.reshape(pixels.shape)
 
 
 def camera_matrices(cameras: Cameras) -> Float[Tensor, "C 3 4"]:
@@ -220,20 +234,19 @@ def _from_best_views(views: _Views, settings: TriangulationSettings) -> Float[Te
     best_score = torch.full_like(views.weights[0], -1.0)
     best = torch.full((3, len(best_score)), torch.nan, dtype=torch.float64, device=best_score.device)
     for first, second in combinations(range(len(views.weights)), 2):
-        of_pair = torch.zeros_like(views.weights)
-        of_pair[[first, second]] = 1.0
-        proposed = _linear(views.weighted_by(of_pair))
+        proposed = _linear(views.of_cameras([first, second]))
         error, depth = _reprojection(views, proposed)
         # The truncated quadratic of MSAC (Torr and Zisserman 2000): among sets of equal size the tighter one wins.
         support = views.weights * (1.0 - (error / settings.threshold_px) ** 2).clamp_min(0.0) * (depth > 0)
         score = torch.where(used[first] & used[second], support.sum(dim=0), -1.0)
         best = torch.where(score > best_score, proposed, best)
         best_score = torch.maximum(score, best_score)
-    for _ in range(2):
+    for last in (False, True):
         error, depth = _reprojection(views, best)
         supporters = views.weighted_by((error <= settings.threshold_px) & (depth > 0))
         enough = (supporters.weights > 0).sum(dim=0) >= 2
-        best = torch.where(enough, _refined(supporters, _linear(supporters), settings), best)
+        better = _linear(supporters)
+        best = torch.where(enough, _refined(supporters, better, settings) if last else better, best)
     return best
 
 
@@ -282,25 +295,35 @@ def _solve_normal_equations(
 
 
 def _refined(views: _Views, start: Float[Tensor, "3 n"], settings: TriangulationSettings) -> Float[Tensor, "3 n"]:
-    """Levenberg-Marquardt on the reprojection error under Huber's loss; a step that does not help is undone."""
-    best = start
+    """Levenberg-Marquardt on the reprojection error under Huber's loss; a step that does not help is undone.
+
+    Nearly all points settle in a step or two; from then on only the others are worked on.
+    """
+    result = start.clone()
+    active = torch.arange(start.shape[1], device=start.device)
+    best, step = start, torch.zeros_like(start)
     best_cost = torch.full_like(start[0], torch.inf)
     damping = torch.full_like(start[0], 1e-6)
-    step = torch.zeros_like(start)
     for _ in range(settings.refinement_steps + 1):
         trial = best + step
         rows, residuals, weights, cost = _linearized(views, trial, settings.huber_px)
         improved = cost < best_cost
-        settled = (best_cost - cost).abs() <= _SETTLED * cost + _SETTLED_PX2
+        moving = torch.isfinite(cost) & ((best_cost - cost).abs() > _SETTLED * cost + _SETTLED_PX2)
         best, best_cost = torch.where(improved, trial, best), torch.where(improved, cost, best_cost)
-        if bool((settled | ~torch.isfinite(cost)).all()):
-            break
         damping = torch.where(improved, damping * 0.1, damping * 100.0)
         forward, _ = _solve_normal_equations(rows, -residuals, weights, 1.0 + damping)
         # After a failed step the linearisation belongs to a rejected trial; shrinking that step is the cheap way back.
         step = torch.where(improved, forward, 0.1 * step)
         step = torch.where(torch.isfinite(step), step, 0.0)
-    return best
+        if not bool(moving.all()):
+            result[:, active] = best
+            views, active = views.of_points(moving), active[moving]
+            best, step = best[:, moving], step[:, moving]
+            best_cost, damping = best_cost[moving], damping[moving]
+            if not len(active):
+                return result
+    result[:, active] = best
+    return result
 
 
 def _linearized(

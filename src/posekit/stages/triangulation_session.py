@@ -19,6 +19,7 @@ from posekit.geometry.triangulation import (
     TriangulationSettings,
     camera_matrices,
     focal_lengths,
+    normalized_points,
     reprojection_errors,
     triangulate_robust,
 )
@@ -174,9 +175,7 @@ def _points(
     confidence = np.where(moments.confidence >= config.min_confidence, moments.confidence, 0.0)
     threshold = config.max_error_px * float(cameras.image_size.amax(dim=-1).mean()) / 1000.0
     settings = TriangulationSettings(threshold_px=threshold, huber_px=threshold / 4)
-    frames, n_cameras, joints = confidence.shape
-    pixels = torch.from_numpy(moments.keypoints).transpose(0, 1).reshape(n_cameras, -1, 2)
-    normalized = cameras.undistort(pixels).transpose(0, 1).reshape(frames, joints, n_cameras, 2)
+    normalized = normalized_points(cameras, torch.from_numpy(moments.keypoints).transpose(1, 2))
     weights = torch.from_numpy(confidence).transpose(1, 2)
     found = triangulate_robust(camera_matrices(cameras), normalized, weights, focal_lengths(cameras), settings)
     return found, normalized
