@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from posekit.artifacts.files import Artifact
-from posekit.artifacts.schema import CORRESPONDENCES, TRUTH
+from posekit.artifacts.schema import CORRESPONDENCES, DATASET, TRUTH
 from posekit.body.smpl_file import load_body
-from posekit.config import SynthesizeH36M
+from posekit.config import PreprocessH36M, SynthesizeH36M
 from posekit.datasets.h36m import Selection, check, open_release
 from posekit.errors import ConfigError, InputError, MissingFileError, OutputError
 from posekit.records import cameras_from_columns, stack_cameras
+from posekit.skeleton.catalog import H36M17, H36M32
+from posekit.stages.preprocess_h36m import preprocess_h36m
 from posekit.stages.synthesize import NOTICE_FILE, synthesize_h36m
 from posekit.synthetic.bodies import Take, posed
 from posekit.synthetic.h36m_joints import Human36MJoints
@@ -117,6 +119,28 @@ def test_dense_correspondences_are_projections_of_the_bodies(raw: Path, truth: A
         exact = stack_cameras([camera]).project(torch.from_numpy(result.vertices[0, vertices[row]]))[0].numpy()
         assert len(vertices[row]) == 15
         assert np.abs(pixels[row] - exact).max() < 1e-3
+
+
+def test_labels_come_back_through_the_raw_layout(raw: Path, truth: Artifact, tmp_path: Path) -> None:
+    """3D joints within 0.01 mm, image points within 0.05 px of the truth."""
+    preprocess_h36m(PreprocessH36M(raw=raw, output=tmp_path / "h36m.h5", train_stride=1, test_stride=1, crops=False))
+    body, stored, names = load_body(), truth.table("bodies"), list(truth.read("sequences", "name"))
+    rigged = {(camera.session, camera.name): camera for camera in cameras_from_columns(truth.table("cameras"))}
+    with Artifact(tmp_path / "h36m.h5", DATASET) as dataset:
+        samples, clips = dataset.table("samples"), dataset.read("sequences", "name")
+        cameras = cameras_from_columns(dataset.table("cameras"))
+    assert len(samples["frame"]) == 4 * 4 * FRAMES
+    chosen = list(H36M32.indices(*H36M17.joints))
+    for row in range(len(samples["frame"])):
+        of = stored["sequence"] == names.index(clips[samples["sequence"][row]])
+        of &= stored["frame"] == samples["frame"][row]
+        betas, pose, translation = (stored[name][of].astype(np.float64) for name in ("betas", "pose", "translation"))
+        result = posed(body, Take(10.0, betas[0], pose, translation))
+        joints = torch.from_numpy(Human36MJoints(body)(result.vertices, result.joints)[0, chosen])
+        camera = cameras[samples["camera"][row]]
+        exact = stack_cameras([rigged[camera.session, camera.name]])[0]
+        assert np.abs(exact.camera_from_world(joints).numpy() - samples["joints3d"][row]).max() < 1e-5
+        assert np.abs(exact.project(joints).numpy() - samples["keypoints2d"][row, :, :2]).max() < 0.05
 
 
 def test_videos_may_be_longer_than_poses(raw: Path) -> None:

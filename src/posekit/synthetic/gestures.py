@@ -45,10 +45,10 @@ class Script:
 
 
 def _hand_at_mouth(lift: int, elbow: int) -> Pose:
-    return {"right_shoulder_raise": lift, "right_shoulder_spread": 8, "right_shoulder_twist": 42, "right_elbow": elbow}
+    return {"right_shoulder_raise": lift, "right_shoulder_spread": 14, "right_shoulder_twist": 46, "right_elbow": elbow}
 
 
-_PHONE = {"right_shoulder_raise": 38, "right_shoulder_spread": 34, "right_shoulder_twist": 20, "right_elbow": 142}
+_PHONE = {"right_shoulder_raise": 69, "right_shoulder_spread": 6, "right_shoulder_twist": 16, "right_elbow": 145}
 _CAMERA_UP = {
     f"{side}_{name}": value
     for side in ("left", "right")
@@ -90,8 +90,8 @@ SCRIPTS: dict[str, Script] = {
     )),
     "Eating": Script(3.4, SITTING, (
         (0.00, {"right_elbow": 78}),
-        (0.35, {**_hand_at_mouth(46, 138), "neck_nod": 14}),
-        (0.50, {**_hand_at_mouth(48, 140), "neck_nod": 12}),
+        (0.35, {**_hand_at_mouth(60, 119), "neck_nod": 14}),
+        (0.50, {**_hand_at_mouth(63, 121), "neck_nod": 12}),
         (0.80, {"right_shoulder_raise": 40, "right_elbow": 66, "neck_nod": 16}),
     ), seat=True),
     "Greeting": Script(1.8, STANDING, (
@@ -142,8 +142,8 @@ SCRIPTS: dict[str, Script] = {
     ), seat=True),
     "Smoking": Script(4.4, STANDING, (
         (0.00, {"right_elbow": 40}),
-        (0.30, _hand_at_mouth(44, 140)),
-        (0.48, {**_hand_at_mouth(46, 141), "neck_nod": -6}),
+        (0.30, _hand_at_mouth(61, 120)),
+        (0.48, {**_hand_at_mouth(63, 122), "neck_nod": -6}),
         (0.75, {"right_shoulder_raise": 18, "right_shoulder_spread": 26, "right_elbow": 66, "neck_turn": 20}),
     )),
     "Photo": Script(4.0, STANDING, (
