@@ -76,6 +76,14 @@ class FrameSource(ABC):
     def close(self) -> None:
         """Gives back the decoder; nothing can be read afterwards."""
 
+    def _require_size(self, image: np.ndarray, where: str) -> None:
+        if image.shape[:2] != (self.height, self.width):
+            raise FormatError(
+                f"the size of the frames changes within {self.path}",
+                got=f"{image.shape[1]}x{image.shape[0]} in {where}",
+                accepted=f"{self.width}x{self.height}, as at the start",
+            )
+
     def __enter__(self) -> FrameSource:
         return self
 
@@ -179,12 +187,7 @@ class VideoReader(FrameSource):
     def _image(self, frame: av.VideoFrame, index: int) -> np.ndarray:
         image: np.ndarray = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
         image = np.ascontiguousarray(np.rot90(image, self._rotation)) if self._rotation else image
-        if image.shape[:2] != (self.height, self.width):
-            raise FormatError(
-                f"the size of the frames changes within {self.path}",
-                got=f"{image.shape[1]}x{image.shape[0]} at frame {index}",
-                accepted=f"{self.width}x{self.height}, as at the start",
-            )
+        self._require_size(image, f"frame {index}")
         return image
 
     def _open(self) -> None:
@@ -306,12 +309,7 @@ class FrameFolder(FrameSource):
                     f"{self.path} lacks a frame", got=f"{len(self.files)} images, frame {index} was needed"
                 )
             image = read_image(self._files[index])
-            if image.shape[:2] != (self.height, self.width):
-                raise FormatError(
-                    f"the size of the frames changes within {self.path}",
-                    got=f"{image.shape[1]}x{image.shape[0]} in {self._files[index].name}",
-                    accepted=f"{self.width}x{self.height}, as in {self.files[0].name}",
-                )
+            self._require_size(image, self._files[index].name)
             yield index, image
 
 
