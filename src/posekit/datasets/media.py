@@ -1,11 +1,4 @@
-"""Videos and folders of frames, read frame by frame.
-
-::
-
-    with open_frames(path) as source:
-        for index, rgb in source.frames(range(0, source.count, 5)):
-            ...
-"""
+"""Videos and folders of frames, read frame by frame: ``for index, rgb in open_frames(path).frames(range(0, 100, 5))``."""
 
 from __future__ import annotations
 
