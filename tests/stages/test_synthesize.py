@@ -121,6 +121,7 @@ def test_dense_correspondences_are_projections_of_the_bodies(raw: Path, truth: A
         assert np.abs(pixels[row] - exact).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_labels_come_back_through_the_raw_layout(raw: Path, truth: Artifact, tmp_path: Path) -> None:
     """3D joints within 0.01 mm, image points within 0.05 px of the truth."""
     preprocess_h36m(PreprocessH36M(raw=raw, output=tmp_path / "h36m.h5", train_stride=1, test_stride=1, crops=False))
@@ -151,6 +152,7 @@ def test_videos_may_be_longer_than_poses(raw: Path) -> None:
     assert counts == {"54138969": 3, "55011271": 4, "58860488": 4, "60457274": 3}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(raw: Path, tmp_path: Path) -> None:
     synthesize_h36m(small(tmp_path / "again"))
     assert digests(tmp_path / "again") == digests(raw)
@@ -172,6 +174,7 @@ def test_current_work_is_skipped_and_changed_work_is_not(raw: Path, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_incomplete_work_is_done_again(tmp_path: Path) -> None:
     config = small(tmp_path / "h36m", subjects=("S9",), actions=("Walking",))
     synthesize_h36m(config)
