@@ -17,8 +17,8 @@ from posekit.records import Camera
 _FEWEST_MATCHES = 4 * SAMPLE
 _MOST_MATCHES = 1000
 _HYPOTHESES = 300
-_THRESHOLD_PX = 10.0
-_WORST_PX = 4 * _THRESHOLD_PX
+_THRESHOLD_PX = 5.0
+_WORST_PX = 40.0
 _SETTINGS = RelativePoseSettings(robust=RobustSettings(threshold_px=_THRESHOLD_PX, max_hypotheses=1024))
 
 CameraPair = tuple[Camera, Camera]
@@ -36,15 +36,20 @@ def track_distance(
     pair = _matches(first, second, cameras, seed)
     if pair is None:
         return float("nan")
+    # Two estimators: each is now and then misled by people who hardly move, rarely both.
+    return min(_distance_by(pair, method) for method in (cv2.USAC_ACCURATE, cv2.LMEDS))
+
+
+def _distance_by(pair: ImagePair, method: int) -> float:
     x, y = (points.numpy() for points in pair.normalized())
     focal = float(torch.diagonal(pair.first_intrinsics + pair.second_intrinsics)[:2].mean() / 2)
     essential, inliers = cv2.findEssentialMat(
-        x, y, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=_THRESHOLD_PX / focal, maxIters=_HYPOTHESES
+        x, y, np.eye(3), method=method, prob=0.999, threshold=_THRESHOLD_PX / focal, maxIters=_HYPOTHESES
     )
-    if essential is None or essential.shape[0] < 3:
+    if essential is None or essential.shape[0] < 3 or not inliers.any():
         return _WORST_PX
     kept = inliers.ravel().astype(bool)
-    in_front = cv2.recoverPose(essential[:3], x[kept], y[kept], np.eye(3))[0] / max(int(kept.sum()), 1)
+    in_front = float(cv2.recoverPose(essential[:3], x[kept], y[kept], np.eye(3))[0]) / int(kept.sum())
     fundamental = fundamental_from_essential(
         torch.from_numpy(essential[:3]), pair.first_intrinsics, pair.second_intrinsics
     )
