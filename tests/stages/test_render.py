@@ -172,12 +172,22 @@ def test_labels_alone_are_enough_for_views(filmed) -> None:
     assert report.outputs[0].suffix == ".mp4"
 
 
-def test_a_turntable_of_one_moment_turns_all_the_way(filmed) -> None:
+def test_a_turntable_of_one_moment_turns_all_the_way(filmed, monkeypatch) -> None:
+    monkeypatch.setattr("posekit.stages.render.TURN_FRAMES", 12)
     report = render(Render(dataset=filmed.dataset, kind="turntable", frames=1, scale=0.1))
     images = read(report.outputs[0])
-    assert len(images) == 90
+    assert len(images) == 12
     differences = [np.abs(images[0].astype(int) - image).mean() for image in images]
-    assert differences[45] > 1.3 * differences[89]
+    assert min(differences[1:]) > 1
+
+
+def test_frames_keep_an_even_pace_where_a_fit_failed(filmed) -> None:
+    usable = filmed.keys["frame"] != 10
+    filmed.write_fits(ok=usable)
+    report = render(Render(dataset=filmed.dataset, draw="mesh", camera=("54138969",), opacity=1.0))
+    images = read(report.outputs[0])
+    assert len(images) == 6
+    assert [bool(drawn(image).any()) for image in images] == [True, True, False, True, True, True]
 
 
 def test_key_points_are_drawn_where_there_is_nothing_else(filmed) -> None:

@@ -22,6 +22,7 @@ from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Render, beside
 from posekit.errors import DataError, InputError
+from posekit.evaluation.predictions import Keys
 from posekit.export.files import replacing
 from posekit.export.tracks import world_is_camera_frame
 from posekit.export.upright import Upright, find_upright
@@ -146,11 +147,20 @@ class _Artist:
         return int(self.dataset.read("samples", "sequence").min())
 
     def _frames(self, camera: int | None = None) -> list[int]:
-        frames: set[int] = set()
-        for people in (self.bodies, self.joints if self.draw_joints else None, self.keypoints):
-            frames |= people.frames(camera) if people is not None else set()
-        chosen = sorted(frames)
+        """Frames at an even pace from the first to the last that has something to draw; some may have nothing."""
+        people = self.bodies or (self.joints if self.draw_joints else None) or self.keypoints
+        drawn = sorted(people.frames(camera)) if people is not None else []
+        if not drawn:
+            return []
+        step = int(np.gcd.reduce(np.diff(drawn))) if len(drawn) > 1 else 1
+        there = set(drawn) | self._sampled(camera)
+        chosen = [frame for frame in range(drawn[0], drawn[-1] + 1, step) if frame in there]
         return chosen[: self.settings.frames] if self.settings.frames else chosen
+
+    def _sampled(self, camera: int | None) -> set[int]:
+        keys = Keys.read(self.dataset, "samples")
+        mine = (keys.sequence == self.sequence) & ((keys.camera == camera) if camera is not None else True)
+        return set(keys.frame[mine].tolist())
 
     def _name(self) -> str:
         plain = re.sub(r"[^\w.-]+", "_", self.clips[self.sequence].name).strip("._")
