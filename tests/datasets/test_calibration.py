@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from posekit.camera_stack import stack_cameras
 from posekit.datasets.calibration import find_calibration, pair_with_videos, read_calibration
 from posekit.datasets.calibration_images import rotated_quarter
 from posekit.errors import FormatError, InputError, MissingFileError
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 
 NAMES = ("cam01", "cam02", "cam03")
 

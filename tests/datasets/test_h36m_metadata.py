@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.camera_stack import stack_cameras
 from posekit.datasets.h36m_metadata import CAMERA_IDS, canonical_action, find_metadata, read_metadata
 from posekit.errors import FormatError, InputError, MissingFileError
-from posekit.records import stack_cameras
 
 
 @pytest.mark.parametrize("subject", ["S1", "S7", "S11"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from posekit.errors import InputError
-from posekit.geometry.cameras import Cameras, CropPerspective, Lens, WeakPerspective
+from posekit.geometry.cameras import Cameras, CropPerspective, WeakPerspective
 from posekit.geometry.conventions import normalized_from_crop
+from posekit.geometry.lenses import Lens
 from posekit.geometry.rotations import matrix_from_axis_angle
 
 H36M_LENS = [-0.207, 0.248, -0.003, -0.0014, -0.0010]

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from posekit.camera_stack import stack_cameras
 from posekit.datasets.calibration import find_calibration, read_calibration
 from posekit.datasets.openpose import read_keypoint_folder
 from posekit.labeling.association import Association, AssociationSettings, associate
 from posekit.labeling.association_tracks import follow
 from posekit.labeling.association_views import make_view, pair_distances
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 
 JOINTS = 12
 FRAMES = 40

@@ -81,7 +81,9 @@ def test_result_moves_with_the_world(evidence):
     shift = torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)
     moved = Evidence(evidence.joints @ turn.T + shift, turn @ evidence.information @ turn.T)
     expected = steady_joints(evidence, torch.arange(200), prior) @ turn.T + shift
-    torch.testing.assert_close(steady_joints(moved, torch.arange(200), prior), expected, rtol=0, atol=2e-3, equal_nan=True)
+    torch.testing.assert_close(
+        steady_joints(moved, torch.arange(200), prior), expected, rtol=0, atol=2e-3, equal_nan=True
+    )
 
 
 def test_missing_joints_stay_missing_and_spoil_nothing(noisy, evidence):

@@ -16,9 +16,10 @@ from posekit.artifacts.writing import ArtifactWriter
 from posekit.body.landmarks import regressor
 from posekit.body.model import BodyModel
 from posekit.body.smpl_file import load_body
+from posekit.camera_stack import stack_cameras
 from posekit.geometry.conventions import Y_UP_FROM_Z_UP
 from posekit.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
-from posekit.records import Camera, Clip, camera_columns, clip_columns, stack_cameras
+from posekit.records import Camera, Clip, camera_columns, clip_columns
 from posekit.skeleton.catalog import H36M17
 
 FRAMES = 6

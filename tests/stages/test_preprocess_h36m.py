@@ -15,10 +15,11 @@ import pytest
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import DATASET
+from posekit.camera_stack import stack_cameras
 from posekit.config import PreprocessH36M
 from posekit.datasets.crops import apply_affine, decode_image
 from posekit.errors import DataError, MissingFileError, OutputError
-from posekit.records import cameras_from_columns, clips_from_columns, stack_cameras
+from posekit.records import cameras_from_columns, clips_from_columns
 from posekit.skeleton.catalog import H36M17
 from posekit.stages.preprocess_h36m import preprocess_h36m
 

@@ -16,11 +16,12 @@ import torch
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import DATASET
+from posekit.camera_stack import stack_cameras
 from posekit.config import PreprocessMultiview
 from posekit.datasets.crops import apply_affine, decode_image
 from posekit.errors import DataError, FormatError, InputError, MissingFileError, OutputError
 from posekit.geometry.triangulation import triangulate
-from posekit.records import Camera, cameras_from_columns, stack_cameras
+from posekit.records import Camera, cameras_from_columns
 from posekit.skeleton.catalog import BODY25B
 from posekit.stages.preprocess_multiview import preprocess_multiview
 

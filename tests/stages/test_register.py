@@ -24,10 +24,11 @@ from posekit.body.landmarks import regressor
 from posekit.body.model import BodyModel
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
+from posekit.camera_stack import stack_cameras
 from posekit.config import Register
 from posekit.errors import ArtifactError, ConfigError, DataError, InputError, MissingFileError
 from posekit.geometry.transforms import fit_similarity
-from posekit.records import Camera, Clip, camera_columns, clip_columns, stack_cameras
+from posekit.records import Camera, Clip, camera_columns, clip_columns
 from posekit.registration.posing import crop_pixels, posed_bodies
 from posekit.skeleton.catalog import H36M17
 from posekit.stages import register as stage

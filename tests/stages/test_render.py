@@ -112,7 +112,7 @@ def test_bodies_lie_on_their_joints_in_every_camera(filmed) -> None:
             points = filmed.joints[rows].reshape(-1, 3) @ camera.rotation.T + camera.translation
             import torch
 
-            from posekit.records import stack_cameras
+            from posekit.camera_stack import stack_cameras
 
             pixels = stack_cameras([camera])[0].project_camera(torch.from_numpy(points)).numpy()
             inside = ((pixels > 1) & (pixels < 249)).all(1)

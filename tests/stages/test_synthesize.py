@@ -13,10 +13,11 @@ import torch
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import CORRESPONDENCES, DATASET, TRUTH
 from posekit.body.smpl_file import load_body
+from posekit.camera_stack import stack_cameras
 from posekit.config import PreprocessH36M, SynthesizeH36M
 from posekit.datasets.h36m import Selection, check, open_release
 from posekit.errors import ConfigError, InputError, MissingFileError, OutputError
-from posekit.records import cameras_from_columns, stack_cameras
+from posekit.records import cameras_from_columns
 from posekit.skeleton.catalog import H36M17, H36M32
 from posekit.stages.preprocess_h36m import preprocess_h36m
 from posekit.stages.synthesize import NOTICE_FILE, synthesize_h36m

@@ -13,10 +13,11 @@ from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import JOINTS3D
 from posekit.artifacts.writing import ArtifactWriter
+from posekit.camera_stack import stack_cameras
 from posekit.config import Triangulate
 from posekit.errors import DataError, InputError
 from posekit.geometry.rotations import matrix_from_axis_angle
-from posekit.records import Camera, Clip, camera_columns, cameras_from_columns, clip_columns, stack_cameras
+from posekit.records import Camera, Clip, camera_columns, cameras_from_columns, clip_columns
 from posekit.skeleton.catalog import COCO17
 from posekit.stages.triangulate import triangulate
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from cdflib import CDF
 
+from posekit.camera_stack import stack_cameras
 from posekit.errors import OutputError
-from posekit.records import stack_cameras
 from posekit.synthetic.h36m_writer import SequenceWriter
 from posekit.synthetic.rig import rig
 

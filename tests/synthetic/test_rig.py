@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from posekit.records import stack_cameras
+from posekit.camera_stack import stack_cameras
 from posekit.synthetic.rig import LOOK_AT, STATIONS, rig, subject_extrinsics
 
 

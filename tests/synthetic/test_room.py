@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from posekit.records import stack_cameras
+from posekit.camera_stack import stack_cameras
 from posekit.synthetic.light import random_light
 from posekit.synthetic.rig import rig
 from posekit.synthetic.room import FREE_RADIUS, HALF_SIZE, Box, background, random_room

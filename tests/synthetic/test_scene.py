@@ -8,7 +8,7 @@ import torch
 
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.body.surface import atlas_of
-from posekit.records import stack_cameras
+from posekit.camera_stack import stack_cameras
 from posekit.render.rasterizer import rasterize
 from posekit.render.topology import MeshTopology
 from posekit.synthetic.bodies import Take, TakeRequest, perform, posed

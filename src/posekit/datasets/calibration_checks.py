@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from posekit.camera_stack import stack_cameras
 from posekit.errors import FormatError, InputError
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 
 _ROTATION_TOLERANCE = 1e-3
 """Deviation from orthonormality that rounding in a text file explains."""

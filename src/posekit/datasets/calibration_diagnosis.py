@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from posekit.camera_stack import stack_cameras
 from posekit.datasets.calibration_images import mirrored_principal_point
 from posekit.geometry.triangulation import TriangulationSettings, triangulate
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 
 Axis = Literal["", "x", "y"]
 AXES: tuple[Axis, ...] = ("", "x", "y")

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from posekit.artifacts.files import Artifact
 from posekit.body.segment_scaled import RestPoints, SegmentScaledBody
+from posekit.camera_stack import stack_cameras
 from posekit.errors import InputError
 from posekit.geometry.rotations import matrix_from_9d, matrix_from_axis_angle
-from posekit.records import Camera, cameras_from_columns, stack_cameras
+from posekit.records import Camera, cameras_from_columns
 from posekit.registration.landmarks import landmark_blends
 from posekit.registration.posing import crop_pixels
 from posekit.skeleton.skeleton import Skeleton

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from posekit.errors import InputError
-
-Lens = Literal["pinhole", "opencv", "human36m"]
+from posekit.geometry.lenses import Lens
 
 _LENSES: tuple[Lens, ...] = get_args(Lens)
 _COEFFICIENTS: dict[str, tuple[int, ...]] = {"pinhole": (0,), "opencv": (4, 5, 8), "human36m": (5,)}

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from posekit.camera_stack import stack_cameras
 from posekit.geometry.epipolar import essential_from_pose, fundamental_from_essential
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 
 FEWEST_JOINTS = 5
 """Joints that two detections must share before their distance means anything."""

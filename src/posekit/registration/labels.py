@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from posekit.artifacts.files import Artifact
-from posekit.records import Camera, stack_cameras
+from posekit.camera_stack import stack_cameras
+from posekit.records import Camera
 from posekit.registration.bodies import BodyRows, KeyedRows, pack_keys
 from posekit.registration.targets import WEAK_PROJECTION, Targets
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from posekit.artifacts.files import Artifact
 from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.camera_stack import stack_cameras
 from posekit.evaluation.predictions import ALL_VIEWS, FitJoints, Keys, check_same_body
 from posekit.geometry.cameras import Cameras
-from posekit.records import Camera, cameras_from_columns, stack_cameras
+from posekit.records import Camera, cameras_from_columns
 from posekit.registration.posing import crop_pixels, posed_bodies
 from posekit.render.screen import screen_from_cameras
 from posekit.skeleton.skeleton import Skeleton

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from posekit.camera_stack import stack_cameras
 from posekit.config import Triangulate
 from posekit.errors import DataError, InputError
 from posekit.geometry.cameras import Cameras
@@ -26,7 +27,7 @@ from posekit.geometry.triangulation import (
 from posekit.labeling.anthropometry import metric_scale
 from posekit.labeling.rig import Rig, RigSettings, estimate_rig
 from posekit.labeling.steadying import BonePrior, Evidence, measure_bones, point_information, steady_joints
-from posekit.records import Camera, Clip, stack_cameras
+from posekit.records import Camera, Clip
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.multiview import Moments, MultiviewIndex
 

@@ -12,8 +12,9 @@ from cdflib.cdfwrite import CDF
 from jaxtyping import Float, UInt8
 
 from posekit.artifacts.writing import writing
+from posekit.camera_stack import stack_cameras
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 from posekit.render.video import VideoWriter
 
 _CDF_FLOAT = 44

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from posekit.records import Camera, stack_cameras
+from posekit.camera_stack import stack_cameras
+from posekit.records import Camera
 from posekit.synthetic.clothes import Colour, linear
 from posekit.synthetic.light import RoomLight
 from posekit.synthetic.seeding import stream

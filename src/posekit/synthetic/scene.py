@@ -13,8 +13,9 @@ from torch import Tensor
 
 from posekit.body.smpl_file import BodyData
 from posekit.body.surface import atlas_of
+from posekit.camera_stack import stack_cameras
 from posekit.geometry.cameras import Cameras
-from posekit.records import Camera, stack_cameras
+from posekit.records import Camera
 from posekit.render.rasterizer import Fragments, rasterize
 from posekit.render.shading import vertex_normals
 from posekit.render.silhouette import antialias
