@@ -91,23 +91,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="longest time for one figure")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results: dict[str, dict[str, object]] = {}
+    work = {batch: workloads(*bodies_on_screen(batch)) for batch in BATCHES}
+    table: dict[str, dict[int, Timing]] = {}
     print(f"{'ms per call (minimum, median)':32s}" + "".join(f"{f'B = {batch}':>20s}" for batch in BATCHES))
-    table: dict[str, list[Timing]] = {}
-    for batch in BATCHES:
-        screen, faces = bodies_on_screen(batch)
-        for name, work in workloads(screen, faces).items():
-            timing = time_function(work, max_seconds=arguments.seconds)
-            table.setdefault(name, []).append(timing)
-            results.setdefault(name, {})[f"batch {batch}"] = timing
-    for name, timings in table.items():
-        print(f"{name:32s}" + "".join(f"{t.minimum_ms:11.1f}{t.median_ms:9.1f}" for t in timings))
+    for name in work[1]:
+        print(f"{name:32s}", end="", flush=True)
+        for batch in BATCHES:
+            timing = time_function(work[batch][name], warmup=1, max_seconds=arguments.seconds)
+            table.setdefault(name, {})[batch] = timing
+            print(f"{timing.minimum_ms:11.1f}{timing.median_ms:9.1f}", end="", flush=True)
+        print()
+    results: dict[str, dict[str, object]] = {
+        name: {f"batch {batch}": timing for batch, timing in timings.items()} for name, timings in table.items()
+    }
     for batch, goal in GOALS_MS.items():
-        found = table["raster + colours f+b"][BATCHES.index(batch)].minimum_ms
+        found = table["raster + colours f+b"][batch].minimum_ms
         print(f"raster + colours f+b, B = {batch}: {found:.1f} ms, goal {goal:.0f} ms")
     if importlib.util.find_spec("pytorch3d") is not None:
         theirs = pytorch3d_colored(*bodies_on_screen(1))
-        ratio = theirs.minimum / table["raster + colours f+b"][0].minimum
+        ratio = theirs.minimum / table["raster + colours f+b"][1].minimum
         results["pytorch3d raster + colours f+b"] = {"batch 1": theirs, "times slower": {"batch 1": ratio}}
         print(f"PyTorch3D, B = 1: {theirs.minimum_ms:.0f} ms, {ratio:.0f} times ours")
     print(write_results("rasterizer", {"image": list(SIZE), "faces": 13776, "goals_ms": GOALS_MS, **results}))
