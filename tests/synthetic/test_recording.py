@@ -13,9 +13,10 @@ from posekit.artifacts.schema import CORRESPONDENCES, TRUTH
 from posekit.body.smpl_file import load_body
 from posekit.records import Clip, cameras_from_columns, clips_from_columns
 from posekit.synthetic.bodies import Take, TakeRequest, perform, posed
-from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Frame, Recording, TruthWriter, one_thread_each
+from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Frame, Recording, TruthWriter
 from posekit.synthetic.rig import rig
 from posekit.synthetic.scene import Look, Scene, Stage
+from posekit.threads import one_thread_each
 
 FRAMES, POINTS = 3, 20
 

@@ -66,7 +66,7 @@ class _Storage:
         if node.isSeq() and node.size():
             items = [node.at(i) for i in range(node.size())]
             return [item.string() if item.isString() else str(int(item.real())) for item in items]
-        keys: list[str] = self._storage.root().keys()
+        keys = list(self._storage.root().keys())
         return [key.removeprefix("K_") for key in keys if key.startswith("K_")]
 
     def matrix(self, *keys: str) -> np.ndarray | None:

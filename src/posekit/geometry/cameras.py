@@ -19,6 +19,7 @@ _COEFFICIENTS: dict[str, tuple[int, ...]] = {"pinhole": (0,), "opencv": (4, 5, 8
 _TANGENTIAL_FACTOR = {"opencv": 2.0, "human36m": 1.0}
 _FIXED_POINT_STEPS = 5
 _NEWTON_STEPS = 8
+_SETTLED = 1e-14
 _UNSOLVED = 1e-10
 """Residual in normalised coordinates (less than a millionth of a pixel) above which a lens has no inverse there."""
 
@@ -253,7 +254,10 @@ def _undistort(distorted: Tensor, lens: _LensTerms) -> Tensor:
         along_x, along_y = 2.0 * x * bent.gain_slope + g * lens.p2, 2.0 * y * bent.gain_slope + g * lens.p1
         a, b = bent.gain + x * along_x + 2.0 * lens.p2 * x, x * along_y + 2.0 * lens.p2 * y
         c, d = y * along_x + 2.0 * lens.p1 * x, bent.gain + y * along_y + 2.0 * lens.p1 * y
-        ex, ey = (distorted - bent.position).unbind(-1)
+        error = distorted - bent.position
+        if not bool((error.abs() > _SETTLED).any()):
+            break
+        ex, ey = error.unbind(-1)
         determinant = a * d - b * c
         guess = guess + torch.stack([(d * ex - b * ey), (a * ey - c * ex)], -1) / determinant[..., None]
     residual = (_distort(guess, lens).position - distorted).abs().amax(-1, keepdim=True)

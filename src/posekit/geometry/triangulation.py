@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from posekit.geometry.cameras import Cameras
+from posekit.threads import for_chunks
 
 CHUNK = 8192
 """Points worked on at once: their intermediate results stay in the processor's cache."""
@@ -95,9 +96,11 @@ def normalized_points(cameras: Cameras, pixels: Float[Tensor, "*batch C 2"]) -> 
     wide = cameras.to(dtype=torch.float64)
     flat = pixels.reshape(-1, *pixels.shape[-2:])
     result = torch.empty(flat.shape, dtype=torch.float64, device=pixels.device)
-    for start in range(0, len(flat), CHUNK):
-        part = slice(start, start + CHUNK)
+
+    def undistort(part: slice) -> None:
         result[part] = wide.undistort(flat[part].double().transpose(0, 1).contiguous()).transpose(0, 1)
+
+    for_chunks(undistort, len(flat), CHUNK, pixels.device)
     return result.reshape(pixels.shape)
 
 
@@ -135,8 +138,8 @@ def triangulate_robust(
         error_px=torch.empty(n_points, n_views, dtype=torch.float64, device=device),
         ok=torch.empty(n_points, dtype=torch.bool, device=device),
     )
-    for start in range(0, n_points, CHUNK):
-        part = slice(start, start + CHUNK)
+
+    def work(part: slice) -> None:
         seen = flat[part].double().permute(1, 2, 0).contiguous()
         weight = flat_weights[part].double().T.contiguous()
         usable = torch.isfinite(seen).all(dim=1) & (weight > 0)
@@ -148,6 +151,8 @@ def triangulate_robust(
         )
         for whole, piece in zip(result, _triangulate_chunk(views, settings), strict=True):
             whole[part] = piece
+
+    for_chunks(work, n_points, CHUNK, device)
     return TriangulatedPoints(
         points=result.points.reshape(*batch, 3).to(normalized.dtype),
         inliers=result.inliers.reshape(*batch, n_views),

@@ -162,16 +162,17 @@ class FolderSink(Sink):
 
 def contact_sheet(path: Path, rows: Iterable[Sequence[Image]]) -> Path:
     """One picture of rows of pictures. DataError when there are none."""
-    white = {"constant_values": 255}
     lines = [
-        np.concatenate([np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), **white) for picture in pictures], axis=1)
+        np.concatenate(
+            [np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for picture in pictures], axis=1
+        )
         for pictures in rows
         if pictures
     ]
     if not lines:
         raise DataError("no pictures were drawn", hint="See `posekit info` for what the artifacts hold")
     width = max(line.shape[1] for line in lines)
-    whole = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), **white) for line in lines]
+    whole = [np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255) for line in lines]
     write_image(path, np.concatenate(whole))
     return path
 

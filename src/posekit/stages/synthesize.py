@@ -37,9 +37,10 @@ from posekit.synthetic.h36m_names import (
 )
 from posekit.synthetic.h36m_writer import SequenceWriter
 from posekit.synthetic.motion import motion_files
-from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Recording, TruthWriter, one_thread_each
+from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Recording, TruthWriter
 from posekit.synthetic.rig import rig
 from posekit.synthetic.scene import Look, Scene, Stage
+from posekit.threads import one_thread_each
 
 NOTICE_FILE = "SYNTHETIC.txt"
 

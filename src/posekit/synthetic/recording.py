@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from posekit.artifacts.provenance import Header
@@ -66,17 +64,6 @@ class Recording:
     def _view(self, frame: int, vertices: np.ndarray, camera: int) -> View:
         rng = stream(self.seed, "points", self.name, frame, self.scene.cameras[camera].name)
         return self.scene.view(camera, vertices, self.points, rng)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Lets torch work on one thread inside the block: pictures are small, and several are made at a time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class TruthWriter:
