@@ -6,11 +6,15 @@ a machine that has other work it costs dearly: measured, seven times. Such work 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -24,17 +28,21 @@ def one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """The results of `work` for all items, in their order; on a CPU several at a time, as many as torch has threads."""
+    if device.type != "cpu":
+        return [work(item) for item in items]
+    workers = min(torch.get_num_threads(), len(items))
+    with one_thread_each():
+        if workers < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            return list(pool.map(work, items))
+
+
 def for_chunks(work: Callable[[slice], None], length: int, chunk: int, device: torch.device) -> None:
-    """Calls `work` for consecutive slices of `length` items; on a CPU several at a time, as many as torch has threads.
+    """Calls `work` for consecutive slices of `length` items, side by side.
 
     `work` must write to places of its own. The slices do not depend on the number of threads, so neither does the result.
     """
-    parts = [slice(begin, min(begin + chunk, length)) for begin in range(0, length, chunk)]
-    workers = min(torch.get_num_threads(), len(parts))
-    if device.type != "cpu" or workers < 2:
-        for part in parts:
-            work(part)
-        return
-    with one_thread_each(), ThreadPoolExecutor(max_workers=workers) as pool:
-        for _ in pool.map(work, parts):
-            pass
+    side_by_side(work, [slice(begin, min(begin + chunk, length)) for begin in range(0, length, chunk)], device)

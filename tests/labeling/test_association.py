@@ -187,6 +187,7 @@ def test_nothing_detected_gives_no_people() -> None:
         assert found.members.shape == (0, 5, 4)
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_people() -> None:
     detections, _ = detect(PEOPLE, rig())
     cameras = [replace(camera, posed=False) for camera in rig()]

@@ -23,6 +23,7 @@ from posekit.registration.parameters import BodyParameters
 from posekit.registration.solver import Solution, Solver, SolverSettings
 from posekit.registration.targets import Targets
 from posekit.registration.verdicts import DIVERGED, OK, TOO_FEW, VerdictRules, enough_labels, verdicts
+from posekit.threads import side_by_side
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,20 @@ class BodyFitter:
     ) -> dict[str, Any]:
         """Rows of the table `fits`, one for each body; `persons` are the rows of `shapes`."""
         targets, crops = self.reader.read(bodies)
-        chunk = len(bodies) if self.settings.solver.weights.temporal else self.settings.batch
-        solutions, reasons = [], []
-        for rows in torch.split(torch.arange(len(bodies)), chunk):
+        linked = bool(self.settings.solver.weights.temporal)
+        chunk = len(bodies) if linked else self.settings.batch
+        device = self.body.template.device
+        if device.type == "cpu" and not linked:
+            # Every core gets a share, each with torch on one thread.
+            chunk = min(chunk, -(-len(bodies) // torch.get_num_threads()))
+
+        def fit(rows: Tensor) -> tuple[Solution, list[str]]:
             own = None if shapes is None or persons is None else torch.as_tensor(persons)[rows]
-            solution, verdict = self._fit(self._on_device(targets.select(rows)), shapes, own)
-            solutions.append(solution)
-            reasons += verdict
+            return self._fit(self._on_device(targets.select(rows)), shapes, own)
+
+        fitted = side_by_side(fit, torch.split(torch.arange(len(bodies)), chunk), device)
+        solutions = [solution for solution, _ in fitted]
+        reasons = [reason for _, verdict in fitted for reason in verdict]
         columns = {
             "sequence": bodies.sequence,
             "frame": bodies.frame,
@@ -79,14 +87,16 @@ class BodyFitter:
 
     def shapes(self, bodies: BodyRows, persons: Int[np.ndarray, " N"], frames: int) -> PersonShapes:
         """The shape of every person (numbered from 0), from up to `frames` instants of each, fitted together."""
-        found = []
-        for person in range(int(persons.max()) + 1):
+
+        def shape_of(person: int) -> BodyParameters:
             rows = np.flatnonzero(persons == person)
             chosen = rows[np.unique(np.linspace(0, len(rows) - 1, frames).round().astype(int))]
             targets = self._on_device(self.reader.read(bodies.select(chosen))[0])
             enough = enough_labels(targets, self.settings.rules)
             targets = targets.select(enough.nonzero()[:, 0])
-            found.append(self._shape(targets) if len(targets) else resting(self.body, 1))
+            return self._shape(targets) if len(targets) else resting(self.body, 1)
+
+        found = side_by_side(shape_of, range(int(persons.max()) + 1), self.body.template.device)
         parts = [np.stack([getattr(p, name)[0].cpu().numpy() for p in found]) for name in _PARTS]
         shape = BodyParameters(*(torch.from_numpy(part).to(self.body.template) for part in parts))
         weak = self.reader.source.weak
