@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -43,6 +44,8 @@ stages.add_commands(app)
 
 def main() -> None:
     """The entry point of the command line."""
+    # Threads that spin while they wait make torch many times slower on a machine that has other work, too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except PosekitError as error:
