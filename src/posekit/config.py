@@ -64,7 +64,6 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    seed: int = setting(0, "Seed of everything random.", ge=0)
     force: bool = runtime(False, "Do the work again even if an up-to-date result is there.")
     dry_run: bool = runtime(False, "Say what would be done, and do nothing.")
 
@@ -85,6 +84,12 @@ class StageConfig(BaseModel):
         """What the makers of fields noted about one."""
         extra = cls.model_fields[name].json_schema_extra
         return extra if isinstance(extra, dict) else {}
+
+
+class SeededConfig(StageConfig):
+    """What stages share that draw random numbers."""
+
+    seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def beside(dataset: Path, folder: str, ending: str) -> Path:
     return dataset.parent.parent / folder / f"{dataset.stem}{ending}"
 
 
-class SynthesizeH36M(StageConfig):
+class SynthesizeH36M(SeededConfig):
     """`posekit synthesize h36m`: a small synthetic recording in the raw layout of Human3.6M."""
 
     output: Path = write_path("raw/h36m", "Folder to write the raw layout into.")
@@ -173,7 +178,7 @@ class PreprocessH36M(StageConfig):
     check: bool = runtime(False, "List every missing file and stop.")
 
 
-class PreprocessMultiview(StageConfig):
+class PreprocessMultiview(SeededConfig):
     """`posekit preprocess multiview`: own videos, calibration and OpenPose key points to one file."""
 
     raw: Path = read_path(
@@ -209,7 +214,7 @@ class PreprocessMultiview(StageConfig):
     check: bool = runtime(False, "List every missing file and stop.")
 
 
-class Triangulate(StageConfig):
+class Triangulate(SeededConfig):
     """`posekit triangulate`: 3D joints from several views."""
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
@@ -227,7 +232,7 @@ class Triangulate(StageConfig):
     baseline: float | None = setting(None, "Known distance of the first camera pair (m); sets the scale.", gt=0)
 
 
-class Register(StageConfig):
+class Register(SeededConfig):
     """`posekit register`: fits the body to correspondences, key points and 3D joints."""
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
@@ -285,7 +290,7 @@ class Register(StageConfig):
     device: Device = runtime("auto", "auto, cpu or cuda.")
 
 
-class Evaluate(StageConfig):
+class Evaluate(SeededConfig):
     """`posekit eval`: labels and fits against the ground truth of a data set."""
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact with ground truth.")
@@ -346,7 +351,7 @@ class BuildBody(StageConfig):
     output: Path = write_path("models/free_body.npz", "Body file to write.")
 
 
-class Demo(StageConfig):
+class Demo(SeededConfig):
     """`posekit demo`: all stages, end to end, on synthetic data."""
 
     output: Path = write_path("demo", "Folder to work in.")

@@ -278,6 +278,26 @@ def test_correspondences_may_name_sequences_and_cameras(recording: Recording, tm
     assert (fits[0]["losses"][:, 0] > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"sequence_names": ["elsewhere"], "camera_names": ["none"]}, "no correspondence"),
+        ({"body_digest": "0" * 64, "sequence_names": ["walk"], "camera_names": ["c0"]}, "another body"),
+    ],
+)
+def test_correspondences_of_other_data_or_bodies_are_refused(
+    recording: Recording, tmp_path: Path, facts: dict[str, Any], said: str
+) -> None:
+    with Artifact(recording.dense) as dense:
+        rows = dense.table("samples") | {
+            name: dense.read_ragged("samples", name) for name in ("pixels", "vertices", "weights")
+        }
+    with ArtifactWriter(tmp_path / "foreign.h5", Header("correspondences", "test", facts=facts)) as writer:
+        writer.append("samples", rows)
+    with pytest.raises(InputError, match=said):
+        register(Register(dataset=recording.dataset, dense=tmp_path / "foreign.h5", output=tmp_path / "f.h5", iters=3))
+
+
 def test_a_shard_that_is_there_is_not_made_again(
     recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from posekit.cli.workspace import Workspace
-from posekit.config import StageConfig, build_config, load_recipe
+from posekit.config import SeededConfig, StageConfig, build_config, load_recipe
 from posekit.errors import MissingFileError
 
 Runner = Callable[[StageConfig, bool], None]
@@ -29,8 +29,9 @@ def stage_command(config: type[StageConfig], run: Runner) -> Callable[..., None]
         set_up_logging(set_up)
         run(resolve(config, values, recipe=recipe, workspace=Workspace.find(Path.cwd())), as_json)
 
-    own = [name for name in config.model_fields if name not in StageConfig.model_fields]
-    parameters = [_parameter(config, name) for name in (*own, *StageConfig.model_fields)]
+    # What is particular to the stage comes first.
+    ordered = sorted(config.model_fields, key=lambda name: name in SeededConfig.model_fields)
+    parameters = [_parameter(config, name) for name in ordered]
     parameters.append(_extra("recipe", Path | None, None, "YAML file of settings; options given here win over it."))
     parameters.append(_extra("json", bool, False, "Print the result as JSON on stdout."))
     parameters.append(_extra("verbose", bool, False, "Log what is done, on stderr."))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from posekit.artifacts.files import Artifact
 from posekit.camera_stack import stack_cameras
+from posekit.errors import InputError
 from posekit.records import Camera
 from posekit.registration.bodies import BodyRows, KeyedRows, pack_keys
 from posekit.registration.targets import WEAK_PROJECTION, Targets
@@ -217,6 +218,13 @@ def _rows_by_view(dense: Artifact, dataset: Artifact) -> KeyedRows:
         their_sessions = facts.get("camera_sessions") or [""] * len(facts["camera_names"])
         pairs = zip(their_sessions, facts["camera_names"], strict=True)
         camera = _renumbered(camera, [cameras.get((str(s), str(n)), -1) for s, n in pairs])
+        if not ((sequence >= 0) & (camera >= 0)).any():
+            raise InputError(
+                f"no correspondence of {dense.path} belongs to a sequence and a camera of the data set",
+                got=facts["sequence_names"],
+                accepted=list(ours),
+                hint="Give the correspondences of this data set with --dense",
+            )
     return KeyedRows(pack_keys(sequence, frame, person, camera))
 
 

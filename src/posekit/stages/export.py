@@ -73,7 +73,7 @@ def export(settings: Export) -> StageReport:
                 stack.enter_context(made_from)
                 require_same_source(made_from, "dataset", dataset)
         digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
-        header = Header("export", STAGE, settings.settings(), digests, seed=settings.seed)
+        header = Header("export", STAGE, settings.settings(), digests)
         earlier = None if settings.force else _earlier(output, header)
         if earlier is not None:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})

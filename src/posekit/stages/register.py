@@ -20,7 +20,7 @@ from posekit.artifacts.shards import ShardedArtifact
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Register, beside
-from posekit.errors import ConfigError, DataError
+from posekit.errors import ConfigError, DataError, InputError
 from posekit.progress import track
 from posekit.records import Camera, camera_columns, cameras_from_columns
 from posekit.registration.bodies import BodyRows, bodies_of
@@ -66,6 +66,7 @@ def register(config: Register) -> StageReport:
                 stack.enter_context(artifact)
                 _check_source(artifact, dataset)
         body = SegmentScaledBody(load_body(config.body)).to(resolve_device(config.device))
+        _check_body(body, dense)
         plan = _plan(config, body, dataset, joints3d, dense)
         header = _header(config, plan, body, input_digests(dataset=dataset, joints3d=joints3d, dense=dense))
         if not config.force and is_current(output, header):
@@ -149,6 +150,18 @@ def _check_source(artifact: Artifact, dataset: Artifact) -> None:
     # Correspondences made beside raw data know names instead of the rows of a data set.
     if "sequence_names" not in artifact.header.facts:
         require_same_source(artifact, "dataset", dataset)
+
+
+def _check_body(body: SegmentScaledBody, dense: Artifact | None) -> None:
+    # Vertex numbers mean nothing on another body.
+    meant = None if dense is None else dense.header.facts.get("body_digest")
+    if dense is not None and meant is not None and meant != body.body.digest:
+        raise InputError(
+            f"the correspondences of {dense.path} name vertices of another body",
+            got=f"digest {body.body.digest[:12]}",
+            accepted=str(meant)[:12],
+            hint="Give the body that they were made with: --body FILE",
+        )
 
 
 def _header(config: Register, plan: _Plan, body: SegmentScaledBody, inputs: dict[str, str]) -> Header:

@@ -78,7 +78,7 @@ def render(settings: Render) -> StageReport:
                 stack.enter_context(made_from)
                 require_same_source(made_from, "dataset", dataset)
         digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
-        header = Header("pictures", STAGE, settings.settings(), digests, seed=settings.seed)
+        header = Header("pictures", STAGE, settings.settings(), digests)
         manifest = output / f"{settings.kind}.json"
         earlier = None if settings.force else _earlier(manifest, header)
         if earlier is not None:
