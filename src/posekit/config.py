@@ -356,6 +356,7 @@ class Demo(SeededConfig):
 
     output: Path = write_path("demo", "Folder to work in.")
     frames: int = setting(12, "Frames of each synthetic sequence.", ge=4)
+    fps: float = setting(10.0, "Frames per second of the synthetic sequences.", gt=0)
     resolution: int = setting(500, "Width of the synthetic videos (px).", ge=64)
     iters: int = setting(150, "Iterations of the registration.", ge=1)
     device: Device = runtime("auto", "auto, cpu or cuda.")

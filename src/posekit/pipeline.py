@@ -63,14 +63,17 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
     known = root / "labels" / "h36m.joints3d.h5"
     intrinsics = root / "labels" / "h36m.intrinsics.joints3d.h5"
     fits = root / "fits" / "h36m.h5"
-    shared: dict[str, Any] = {"seed": config.seed, "force": config.force}
+    shared: dict[str, Any] = {"force": config.force}
+    seeded: dict[str, Any] = {"seed": config.seed, **shared}
     device: dict[str, Any] = {"device": config.device}
     noise_px = 2.0  # of the detector that the demo stands in for
 
     yield (
         "synthesize h36m",
         lambda: synthesize_h36m(
-            SynthesizeH36M(output=raw, frames=config.frames, resolution=config.resolution, **shared, **device)
+            SynthesizeH36M(
+                output=raw, frames=config.frames, fps=config.fps, resolution=config.resolution, **seeded, **device
+            )
         ),
     )
     yield (
@@ -79,12 +82,12 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
     )
     yield (
         "triangulate (known cameras)",
-        lambda: triangulate(Triangulate(dataset=dataset, output=known, noise_px=noise_px, **shared)),
+        lambda: triangulate(Triangulate(dataset=dataset, output=known, noise_px=noise_px, **seeded)),
     )
     yield (
         "triangulate (intrinsics only)",
         lambda: triangulate(
-            Triangulate(dataset=dataset, output=intrinsics, cameras="intrinsics", noise_px=noise_px, **shared)
+            Triangulate(dataset=dataset, output=intrinsics, cameras="intrinsics", noise_px=noise_px, **seeded)
         ),
     )
     yield (
@@ -97,7 +100,7 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
                 output=fits,
                 iters=config.iters,
                 noise_px=1.0,
-                **shared,
+                **seeded,
                 **device,
             )
         ),
@@ -111,7 +114,7 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
                 fits=fits,
                 truth=raw / "truth.h5",
                 output=root / "results" / "h36m.json",
-                **shared,
+                **seeded,
                 **device,
             )
         ),
@@ -120,7 +123,7 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
         "eval (intrinsics only)",
         lambda: evaluate(
             Evaluate(
-                dataset=dataset, joints3d=intrinsics, output=root / "results" / "intrinsics.json", **shared, **device
+                dataset=dataset, joints3d=intrinsics, output=root / "results" / "intrinsics.json", **seeded, **device
             )
         ),
     )
@@ -180,5 +183,23 @@ def _summarize(config: Demo, done: list[tuple[str, float, StageReport]]) -> Stag
             for name, seconds, report in done
         ],
     )
-    tables = [table for name, _, report in done if name.startswith("eval") for table in report.tables]
-    return StageReport("demo", [path], metrics=metrics, tables=[*tables, timing])
+    return StageReport("demo", [path], metrics=metrics, tables=[_errors(done), timing])
+
+
+def _errors(done: list[tuple[str, float, StageReport]]) -> Table:
+    """Errors of labels and fits against the studio's ground truth."""
+    found = {name: report.metrics for name, _, report in done}
+    known, intrinsics = found["eval (known cameras, fits)"], found["eval (intrinsics only)"]
+    rows = [
+        ("joints, known cameras", known, "joints3d_mpjpe_mm", "joints3d_pa_mpjpe_mm", ""),
+        ("joints, intrinsics only", intrinsics, "joints3d_mpjpe_mm", "joints3d_pa_mpjpe_mm", ""),
+        ("registered bodies", known, "fits_mpjpe_mm", "fits_pa_mpjpe_mm", "fits_vertices_per_vertex_reconstruction_mm"),
+    ]
+    return Table(
+        "Errors against the ground truth (mm)",
+        ["of", "MPJPE", "PA-MPJPE", "per vertex"],
+        [
+            [what, *(f"{metrics[name]:.1f}" if name in metrics else "" for name in names)]
+            for what, metrics, *names in rows
+        ],
+    )

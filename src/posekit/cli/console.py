@@ -40,7 +40,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     )
     for index, column in enumerate(columns):
         numeric = rows and all(_is_number(row[index]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        # The names of rows stay whole, whatever the width of the terminal.
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)

@@ -31,8 +31,11 @@ from posekit.geometry.triangulation import (
     triangulate_dlt,
     triangulate_robust,
 )
+from posekit.threads import one_thread_each, side_by_side
 
 _ROUNDS = 4
+_ROUGH_GAIN = 1e-3
+"""Relative gain at which an adjustment ends that only serves to choose observations anew."""
 
 
 @dataclass(frozen=True)
@@ -98,36 +101,45 @@ def estimate_pairs(
     cameras: Cameras, pooled: PooledPoints, settings: RigSettings, names: Sequence[str]
 ) -> list[PairGeometry]:
     """The two-view geometry of every pair of cameras, weak ones marked, pairs with too few matches left out."""
-    found = []
+    chosen = list(settings.pairs or combinations(range(len(cameras)), 2))
+
+    def estimate(which: tuple[int, int]) -> PairGeometry | None:
+        return _estimated_pair(cameras, pooled, settings, names, which)
+
+    found = side_by_side(estimate, chosen, pooled.pixels.device)
+    return [pair for pair in found if pair is not None]
+
+
+def _estimated_pair(
+    cameras: Cameras, pooled: PooledPoints, settings: RigSettings, names: Sequence[str], which: tuple[int, int]
+) -> PairGeometry | None:
+    first, second = which
+    both = (pooled.weights[:, first] > 0) & (pooled.weights[:, second] > 0)
+    pair = ImagePair(
+        pooled.pixels[both, first],
+        pooled.pixels[both, second],
+        cameras.intrinsics[first].double(),
+        cameras.intrinsics[second].double(),
+        cameras.image_size[first].double(),
+        cameras.image_size[second].double(),
+        f"{names[first]} - {names[second]}",
+    )
+    # A generator of its own, so that the result does not depend on which pairs are worked on, nor in what order.
     generator = torch.Generator(device=pooled.pixels.device).manual_seed(settings.seed)
-    for first, second in settings.pairs or combinations(range(len(cameras)), 2):
-        both = (pooled.weights[:, first] > 0) & (pooled.weights[:, second] > 0)
-        pair = ImagePair(
-            pooled.pixels[both, first],
-            pooled.pixels[both, second],
-            cameras.intrinsics[first].double(),
-            cameras.intrinsics[second].double(),
-            cameras.image_size[first].double(),
-            cameras.image_size[second].double(),
-            f"{names[first]} - {names[second]}",
-        )
-        try:
-            pose = relative_pose(pair, generator, _scaled(settings.pose, _image_scale(cameras[[first, second]])))
-        except DataError:
-            continue
-        problem = find_weakness(pose.quality, settings.pose)
-        found.append(
-            PairGeometry(
-                first,
-                second,
-                pose.rotation,
-                pose.translation,
-                pair.fundamental(pose.rotation, pose.translation),
-                pose.quality,
-                "" if problem is None else f"{problem[0]} is {problem[1]}, accepted: {problem[2]}",
-            )
-        )
-    return found
+    try:
+        pose = relative_pose(pair, generator, _scaled(settings.pose, _image_scale(cameras[[first, second]])))
+    except DataError:
+        return None
+    problem = find_weakness(pose.quality, settings.pose)
+    return PairGeometry(
+        first,
+        second,
+        pose.rotation,
+        pose.translation,
+        pair.fundamental(pose.rotation, pose.translation),
+        pose.quality,
+        "" if problem is None else f"{problem[0]} is {problem[1]}, accepted: {problem[2]}",
+    )
 
 
 def estimate_rig(
@@ -148,7 +160,8 @@ def estimate_rig(
     rotation, translation = _chained(observations, _best_tree(pairs, len(cameras), names))
     factor = _image_scale(cameras)
     scaled = replace(settings, inlier_px=settings.inlier_px * factor, huber_px=settings.huber_px * factor)
-    bundle = _adjusted(observations, rotation, translation, scaled)
+    with one_thread_each():
+        bundle = _adjusted(observations, rotation, translation, scaled)
     posed = replace(cameras.to(dtype=torch.float64), rotation=bundle.rotation, translation=bundle.translation)
     return Rig(posed, pairs, bundle.cost**0.5)
 
@@ -260,7 +273,8 @@ def _adjusted(observations: Observations, rotation: Tensor, translation: Tensor,
         )
         weights = torch.where(found.inliers, observations.weights, 0.0)[found.ok]
         some = Observations(observations.normalized[found.ok], weights, observations.focal_px)
-        bundle = adjust_bundle(
-            some, bundle.rotation, bundle.translation, found.points[found.ok], BundleSettings(settings.huber_px)
-        )
+        steps = BundleSettings(settings.huber_px)
+        if round_ < _ROUNDS - 1:
+            steps = replace(steps, least_gain=_ROUGH_GAIN)
+        bundle = adjust_bundle(some, bundle.rotation, bundle.translation, found.points[found.ok], steps)
     return bundle
