@@ -30,6 +30,7 @@ from posekit.labeling.steadying import BonePrior, Evidence, measure_bones, point
 from posekit.records import Camera, Clip
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.multiview import Moments, MultiviewIndex
+from posekit.threads import one_thread_each
 
 _AGREEMENT_MOMENTS = 2000
 _LEAST_NOISE_PX = 0.01
@@ -162,7 +163,8 @@ def joints_of(
     found, normalized = _points(config, session.cameras, moments)
     if bones is None or not len(moments.frame):
         return found, found.points
-    joints = steady_joints(_evidence(session.cameras, found), torch.from_numpy(moments.frame), bones)
+    with one_thread_each():
+        joints = steady_joints(_evidence(session.cameras, found), torch.from_numpy(moments.frame), bones)
     matrices, focal = camera_matrices(session.cameras), focal_lengths(session.cameras)
     error = reprojection_errors(matrices, joints, normalized, focal)
     steadied = found._replace(points=joints, error_px=torch.where(found.error_px.isnan(), torch.nan, error))
