@@ -59,12 +59,17 @@ def shade(
     colors: Float[Tensor, "*#batch 3"], normals: Float[Tensor, "*batch 3"], lighting: Lighting = STUDIO
 ) -> Float[Tensor, "*batch 3"]:
     """The light that surfaces of these colours (linear, in [0, 1]) send back, whatever side they are seen from."""
+    return (colors * light_on(normals, lighting)).clamp(0, 1)
+
+
+def light_on(normals: Float[Tensor, "*batch 3"], lighting: Lighting = STUDIO) -> Float[Tensor, "*batch 3"]:
+    """The light (red, green, blue) that falls on surfaces with these unit normals."""
     total = torch.full_like(normals, lighting.ambient)
     for light in lighting.lights:
         direction = torch.nn.functional.normalize(normals.new_tensor(light.direction), dim=0)
         facing = ((normals @ direction + lighting.wrap) / (1 + lighting.wrap)).clamp_min(0)
         total = total + facing[..., None] * (light.strength * normals.new_tensor(light.color))
-    return (colors * total).clamp(0, 1)
+    return total
 
 
 def over(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from torch import Tensor
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
+from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Render, beside
 from posekit.errors import DataError, InputError
 from posekit.evaluation.predictions import Keys
-from posekit.export.files import replacing
 from posekit.export.tracks import world_is_camera_frame
 from posekit.export.upright import Upright, find_upright
 from posekit.geometry.cameras import Cameras
@@ -35,6 +36,7 @@ from posekit.render.screen import apply_affine, screen_from_cameras
 from posekit.render.views import Room, cast_shadow, empty_room, facing
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
+from posekit.stages.render_pace import ahead
 from posekit.stages.render_people import Bodies, Joints, Keypoints
 from posekit.stages.render_pictures import (
     Canvas,
@@ -113,8 +115,9 @@ class _Artist:
                 got=f"--draw {self.settings.draw}",
                 hint="Run `posekit register` first, name fits with --fits, or use --draw skeleton",
             )
-        device = resolve_device(self.settings.device)
-        self.body = SegmentScaledBody(load_body(self.settings.body)).to(device) if self.fits is not None else None
+        self.device = resolve_device(self.settings.device)
+        body = load_body(self.settings.body) if self.fits is not None else None
+        self.body = SegmentScaledBody(body).to(self.device) if body is not None else None
         self.sequence = self._find_sequence()
         self.bodies, self.joints = self._people(self.sequence)
         self.keypoints = Keypoints(self.dataset, self.sequence) if self.joints is None and self.draw_joints else None
@@ -191,10 +194,14 @@ class _Artist:
         for camera in self._chosen_cameras():
             frames = self._frames(camera)
             name = f"{self._name()}_{self.cameras[camera].name}_overlay"
+            draw = partial(self._overlay, camera=camera, painter=painter)
             views = canvases(self.dataset, root, self.sequence, camera, frames)
-            with self._sink(name, self._fps(frames), len(frames)) as sink:
-                for canvas in track(views, f"draw {self.cameras[camera].name}", total=len(frames), unit="frame"):
-                    sink.take(canvas.frame, self._overlay(canvas, camera, painter))
+            with (
+                self._sink(name, self._fps(frames), len(frames)) as sink,
+                ahead(draw, views, self.device) as drawn,
+            ):
+                for frame, image in track(drawn, f"draw {self.cameras[camera].name}", total=len(frames), unit="frame"):
+                    sink.take(frame, image)
             self.files += sink.files
             self.counts["frames drawn"] = self.counts.get("frames drawn", 0) + len(frames)
             rows.append(sink.samples)
@@ -213,7 +220,7 @@ class _Artist:
     def _painter(self, opacity: float) -> MeshPainter | None:
         return None if self.body is None else MeshPainter(torch.from_numpy(self.body.body.faces), opacity=opacity)
 
-    def _overlay(self, canvas: Canvas, camera: int, painter: MeshPainter | None) -> Image:
+    def _overlay(self, canvas: Canvas, camera: int, painter: MeshPainter | None) -> tuple[int, Image]:
         canvas = scaled(canvas, self.settings.scale)
         image, affine = canvas.image, canvas.canvas_from_image
         seen = self.bodies.seen(canvas.frame, camera) if self.bodies is not None else None
@@ -227,7 +234,7 @@ class _Artist:
             for points, confidence in zip(joints.pixels, joints.confidence, strict=True):
                 draw_skeleton(image, points @ affine[:, :2].T + affine[:, 2], joints.skeleton, confidence=confidence)
         draw_label(image, f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
-        return image
+        return canvas.frame, image
 
     # Views without a picture
 
@@ -245,15 +252,21 @@ class _Artist:
         still = turning and len(frames) == 1
         moments = frames * TURN_FRAMES if still else frames
         fps = TURN_FPS if still else self._fps(frames)
-        panels = [(*PANEL, azimuth, elevation, name) for name, azimuth, elevation in SIDES]
-        fixed = [] if turning else [self._panel(room, panel) for panel in panels]
-        with self._sink(f"{self._name()}_{self.settings.kind}", fps, len(moments)) as sink:
-            for number, frame in enumerate(track(moments, f"draw {self.settings.kind}", unit="frame")):
-                if turning:
-                    turn = 2 * math.pi * number / len(moments)
-                    fixed = [self._panel(room, (*TURNTABLE, turn, TURNTABLE_ELEVATION, ""))]
-                pictures = [self._stage(frame, room, upright, panel, painter) for panel in fixed]
-                sink.take(number if still else frame, np.concatenate(pictures, axis=1))
+        sides = [(*PANEL, azimuth, elevation, name) for name, azimuth, elevation in SIDES]
+        fixed = [] if turning else [self._panel(room, side) for side in sides]
+
+        def draw(number: int) -> Image:
+            turn = 2 * math.pi * number / len(moments)
+            panels = fixed or [self._panel(room, (*TURNTABLE, turn, TURNTABLE_ELEVATION, ""))]
+            return self._stage(moments[number], room, upright, panels, painter)
+
+        with (
+            self._sink(f"{self._name()}_{self.settings.kind}", fps, len(moments)) as sink,
+            ahead(draw, range(len(moments)), self.device) as drawn,
+        ):
+            progress = track(drawn, f"draw {self.settings.kind}", total=len(moments), unit="frame")
+            for number, image in enumerate(progress):
+                sink.take(number if still else moments[number], image)
         self.files += sink.files
         self.counts["frames drawn"] = len(moments)
         return [sink.samples] if turning else [[picture] for picture in sink.samples]
@@ -270,27 +283,30 @@ class _Artist:
         frame: int,
         room: Room,
         upright: Upright,
-        panel: tuple[Cameras, Image, str],
+        panels: Sequence[tuple[Cameras, Image, str]],
         painter: MeshPainter | None,
     ) -> Image:
-        camera, background, name = panel
-        image = background.copy()
+        """The panels of a moment beside each other."""
         bodies = self.bodies.standing(frame) if self.bodies is not None else None
-        if bodies is not None and painter is not None:
-            people, vertices = bodies[0], _turned(bodies[1], upright)
-            lens = camera.to(vertices.device)
-            cast_shadow(image, vertices, painter.topology(1), room, lens)
-            screen = screen_from_cameras(lens, vertices)
-            colors = [person_color(person) for person in people]
-            painter.paint(image, screen, lens.camera_from_world(vertices), colors)
+        vertices = _turned(bodies[1], upright) if bodies is not None else None
         joints = self.joints.standing(frame) if self.joints is not None and self.draw_joints else None
-        if joints is not None and self.joints is not None:
-            points = torch.from_numpy(upright.apply(joints[1]))
-            for pixels, confidence in zip(screen_from_cameras(camera, points).numpy(), joints[2], strict=True):
-                draw_skeleton(image, pixels[:, :2], self.joints.skeleton, confidence=confidence)
-        if name:
-            draw_label(image, name, (10, 10))
-        return image
+        pictures = []
+        for camera, background, name in panels:
+            image = background.copy()
+            if bodies is not None and vertices is not None and painter is not None:
+                lens = camera.to(vertices.device)
+                cast_shadow(image, vertices, painter.topology(1), room, lens)
+                screen = screen_from_cameras(lens, vertices)
+                colors = [person_color(person) for person in bodies[0]]
+                painter.paint(image, screen, lens.camera_from_world(vertices), colors)
+            if joints is not None and self.joints is not None:
+                points = torch.from_numpy(upright.apply(joints[1]))
+                for pixels, confidence in zip(screen_from_cameras(camera, points).numpy(), joints[2], strict=True):
+                    draw_skeleton(image, pixels[:, :2], self.joints.skeleton, confidence=confidence)
+            if name:
+                draw_label(image, name, (10, 10))
+            pictures.append(image)
+        return np.concatenate(pictures, axis=1)
 
     def _room(self, frames: Sequence[int]) -> tuple[Room, Upright]:
         skeleton = self.dataset.skeleton if self.joints is None else self.joints.skeleton
