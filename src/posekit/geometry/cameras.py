@@ -17,7 +17,7 @@ from posekit.geometry.lenses import Lens
 _LENSES: tuple[Lens, ...] = get_args(Lens)
 _COEFFICIENTS: dict[str, tuple[int, ...]] = {"pinhole": (0,), "opencv": (4, 5, 8), "human36m": (5,)}
 _TANGENTIAL_FACTOR = {"opencv": 2.0, "human36m": 1.0}
-_FIXED_POINT_STEPS = 5
+_FEW_FIXED_POINT_STEPS, _FIXED_POINT_STEPS = 1, 5
 _NEWTON_STEPS = 8
 _SETTLED = 1e-14
 _UNSOLVED = 1e-10
@@ -169,7 +169,9 @@ class Cameras:
         """Where the lens puts the points (x/z, y/z) of the image plane."""
         if self.lens == "pinhole":
             return self._seen(normalized)
-        return _distort(normalized, self._lens()).position
+        x, y = normalized.unbind(-1)
+        bent = _distort(x, y, self._lens())
+        return torch.stack([bent.x, bent.y], dim=-1)
 
     def undistort(self, pixels: Float[Tensor, "*points N 2"]) -> Float[Tensor, "*seen N 2"]:
         """Points (x/z, y/z) of the image plane that the lens puts at `pixels`; NaN where there is no such point.
@@ -216,17 +218,17 @@ class _LensTerms(NamedTuple):
 
 
 class _Distorted(NamedTuple):
-    position: Tensor
+    x: Tensor
+    y: Tensor
     gain: Tensor
     gain_slope: Tensor
 
 
-def _distort(normalized: Tensor, lens: _LensTerms) -> _Distorted:
+def _distort(x: Tensor, y: Tensor, lens: _LensTerms) -> _Distorted:
     """x' = x (radial + g (p1 y + p2 x)) + p2 r^2, and y' likewise with p1.
 
     With g = 2 this is OpenCV's model, rewritten; with g = 1 Human3.6M's.
     """
-    x, y = normalized.unbind(-1)
     square = x * x + y * y
     k1, k2, k3 = lens.radial
     gain = 1.0 + square * (k1 + square * (k2 + square * k3))
@@ -237,31 +239,40 @@ def _distort(normalized: Tensor, lens: _LensTerms) -> _Distorted:
         below_slope = k4 + square * (2.0 * k5 + 3.0 * square * k6)
         gain, gain_slope = gain / below, (gain_slope * below - gain * below_slope) / (below * below)
     total = gain + lens.tangential_factor * (lens.p1 * y + lens.p2 * x)
-    return _Distorted(torch.stack([x * total + lens.p2 * square, y * total + lens.p1 * square], -1), total, gain_slope)
+    return _Distorted(x * total + lens.p2 * square, y * total + lens.p1 * square, total, gain_slope)
 
 
 def _undistort(distorted: Tensor, lens: _LensTerms) -> Tensor:
-    shift = torch.stack([lens.p2, lens.p1], dim=-1)
-    guess = distorted
-    for _ in range(_FIXED_POINT_STEPS):
-        bent = _distort(guess, lens)
-        square = guess.square().sum(-1, keepdim=True)
-        guess = (distorted - shift * square) / bent.gain[..., None]
+    """Newton's method, started by fixed-point steps; one of those will do unless points lie near where the lens folds."""
+    u, v = (part.contiguous() for part in distorted.unbind(-1))
+    x, y, found = _solve_lens(u, v, lens, _FEW_FIXED_POINT_STEPS)
+    if bool((torch.isfinite(u) & torch.isfinite(v) & ~found).any()):
+        more_x, more_y, more_found = _solve_lens(u, v, lens, _FIXED_POINT_STEPS)
+        x, y = torch.where(found, x, more_x), torch.where(found, y, more_y)
+        found = found | more_found
+    return torch.where(found[..., None], torch.stack([x, y], -1), torch.nan)
+
+
+def _solve_lens(u: Tensor, v: Tensor, lens: _LensTerms, fixed_point_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(x, y) that the lens takes to (u, v), and where they are found."""
+    x, y = u, v
+    for _ in range(fixed_point_steps):
+        square, gain = x * x + y * y, _distort(x, y, lens).gain
+        x, y = (u - lens.p2 * square) / gain, (v - lens.p1 * square) / gain
     g = lens.tangential_factor
-    for _ in range(_NEWTON_STEPS):
-        x, y = guess.unbind(-1)
-        bent = _distort(guess, lens)
+    for step in range(_NEWTON_STEPS + 1):
+        bent = _distort(x, y, lens)
+        ex, ey = u - bent.x, v - bent.y
+        error = torch.maximum(ex.abs(), ey.abs())
+        if step == _NEWTON_STEPS or not bool((error > _SETTLED).any()):
+            break
         along_x, along_y = 2.0 * x * bent.gain_slope + g * lens.p2, 2.0 * y * bent.gain_slope + g * lens.p1
         a, b = bent.gain + x * along_x + 2.0 * lens.p2 * x, x * along_y + 2.0 * lens.p2 * y
         c, d = y * along_x + 2.0 * lens.p1 * x, bent.gain + y * along_y + 2.0 * lens.p1 * y
-        error = distorted - bent.position
-        if not bool((error.abs() > _SETTLED).any()):
-            break
-        ex, ey = error.unbind(-1)
         determinant = a * d - b * c
-        guess = guess + torch.stack([(d * ex - b * ey), (a * ey - c * ex)], -1) / determinant[..., None]
-    residual = (_distort(guess, lens).position - distorted).abs().amax(-1, keepdim=True)
-    return torch.where(residual < _UNSOLVED, guess, torch.nan)
+        x, y = x + (d * ex - b * ey) / determinant, y + (a * ey - c * ex) / determinant
+    # Beyond the fold there are solutions on the other side of the axis, which no real lens has.
+    return x, y, (error < _UNSOLVED) & (bent.gain > 0)
 
 
 def _lens_model(name: str) -> Lens:

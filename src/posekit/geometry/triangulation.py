@@ -197,8 +197,8 @@ def triangulate_dlt(
     if len(matrices) > 1 or projections.ndim > 3:
         matrices = projections.double().expand(*batch, n_views, 3, 4).reshape(-1, n_views, 3, 4)
     solved = torch.empty(len(points), 3, dtype=torch.float64, device=image_points.device)
-    for start in range(0, len(points), CHUNK):
-        part = slice(start, start + CHUNK)
+
+    def solve(part: slice) -> None:
         matrix = (matrices if len(matrices) == 1 else matrices[part]).permute(1, 2, 3, 0)
         seen, used = points[part].permute(1, 2, 0).contiguous(), weight[part].T.contiguous()
         usable = torch.isfinite(seen).all(dim=1) & (used > 0)
@@ -208,6 +208,8 @@ def triangulate_dlt(
             depth = (matrix[:, 2, :3] * found).sum(dim=1) + matrix[:, 2, 3]
             found = _solve_linear(matrix, seen, used / depth.abs().clamp_min(1e-9) ** 2)
         solved[part] = torch.where(usable.sum(dim=0) >= 2, found, torch.nan).T
+
+    for_chunks(solve, len(points), CHUNK, image_points.device)
     return solved.reshape(*batch, 3).to(image_points.dtype)
 
 
