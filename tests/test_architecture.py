@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "posekit"
 
 # A package may import those of a lower level, and within its own level those that stand before it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "progress", "threads"),
+    ("errors", "atomic", "progress", "threads"),
     ("config", "geometry", "skeleton"),
     ("records", "camera_stack", "body", "render"),
     ("artifacts", "datasets", "labeling", "registration", "evaluation", "export"),

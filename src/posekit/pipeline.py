@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.artifacts.files import Artifact
-from posekit.artifacts.writing import writing
+from posekit.atomic import writing
 from posekit.config import (
     Demo,
     Evaluate,

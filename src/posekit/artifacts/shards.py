@@ -13,7 +13,8 @@ from typing import Any
 
 from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.writing import ArtifactWriter, writing
+from posekit.artifacts.writing import ArtifactWriter
+from posekit.atomic import writing
 
 _ROWS_AT_ONCE = 2048
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from posekit.artifacts.provenance import Header, canonical_json
 from posekit.artifacts.schema import Column, Kind, kind_by_name
-from posekit.errors import OutputError
+from posekit.atomic import writing
 
 CAMERA_CONVENTION = "x right, y down, z forward; X_camera = R X_world + t; the centre of the top-left pixel is (0, 0)"
 UNITS = "metres, radians, pixels"
@@ -249,14 +249,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns failures of the file system inside the block into OutputError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"cannot write {path}", got=error, hint="Check that the folder exists, is writable and has free space"
-        ) from error

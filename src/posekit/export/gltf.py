@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 import posekit
-from posekit.export.files import replacing
+from posekit.atomic import replacing
 from posekit.geometry.rotations import quaternion_from_matrix
 
 _FLOAT, _UBYTE, _USHORT, _UINT = 5126, 5121, 5123, 5125

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from posekit.export.files import replacing
+from posekit.atomic import replacing
 
 
 def write_obj(

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from posekit.atomic import replacing
 from posekit.errors import FormatError, MissingFileError
-from posekit.export.files import replacing
 
 Unit = Literal["mm", "m"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from posekit.artifacts.writing import writing
 from posekit.body.free_body.build import build_free_body
 from posekit.body.smpl_file import load_body
 from posekit.config import BuildBody
@@ -20,8 +19,6 @@ def build_body(config: BuildBody) -> StageReport:
         return StageReport("body build", [], notes=[f"would write {config.output}"])
     if config.output.exists() and not config.force:
         raise InputError("the body file is there already", got=config.output, hint="Use --force to replace it")
-    with writing(config.output.parent):
-        config.output.parent.mkdir(parents=True, exist_ok=True)
     build_free_body(config.data, config.output)
     built = load_body(config.output)
     worst_mm = 1e3 * float(abs(built.v_template - shipped.v_template).max())

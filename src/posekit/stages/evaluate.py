@@ -11,6 +11,7 @@ from typing import Any
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D, TRUTH
+from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Evaluate, beside
@@ -20,7 +21,6 @@ from posekit.evaluation.predictions import FitSource, LabelSource
 from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, Protocol, protocol_by_name
 from posekit.evaluation.report import Summary
 from posekit.evaluation.vertices import compare_vertices
-from posekit.export.files import replacing
 from posekit.records import cameras_from_columns
 from posekit.stages.device import resolve_device
 from posekit.stages.report import (

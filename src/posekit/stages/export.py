@@ -14,12 +14,12 @@ import numpy as np
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
+from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Export, beside
 from posekit.errors import DataError, InputError
 from posekit.evaluation.predictions import FitJoints, Keys, check_same_body
-from posekit.export.files import replacing
 from posekit.export.gltf import AnimatedBody, write_glb
 from posekit.export.meshes import write_obj, write_ply
 from posekit.export.people import animated_body, fit_arrays, posed_vertices

@@ -12,7 +12,7 @@ import torch
 
 from posekit.artifacts.files import is_current
 from posekit.artifacts.provenance import Header, files_digest
-from posekit.artifacts.writing import writing
+from posekit.atomic import writing
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.body.surface import atlas_of
 from posekit.config import SynthesizeH36M

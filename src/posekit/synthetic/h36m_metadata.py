@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float
 
-from posekit.artifacts.writing import writing
+from posekit.atomic import writing
 from posekit.datasets.h36m_metadata import CAMERA_IDS
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 from posekit.synthetic.h36m_names import ACTIONS, OFFICIAL_ACTIONS, OTHER_CLIP, SUBJECTS, base_name, other_clips

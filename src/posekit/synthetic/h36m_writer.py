@@ -11,7 +11,7 @@ import torch
 from cdflib.cdfwrite import CDF
 from jaxtyping import Float, UInt8
 
-from posekit.artifacts.writing import writing
+from posekit.atomic import writing
 from posekit.camera_stack import stack_cameras
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 from posekit.records import Camera

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from posekit.atomic import replacing
 from posekit.body.free_body.annotations import mask_values, named_vertices, paint_labels, vertex_order
 from posekit.body.free_body.charts import Charts, build_charts, texture_coordinates
 from posekit.body.free_body.correctives import twist_correctives
@@ -18,7 +19,6 @@ from posekit.body.free_body.shape_space import TPosedPeople, principal_component
 from posekit.body.free_body.sources import Sources, find_sources, read_sources
 from posekit.body.free_body.topology import Topology, build_topology
 from posekit.body.free_body.weights import merged_weights
-from posekit.errors import OutputError
 from posekit.skeleton.catalog import SMPL24
 
 RECIPE_VERSION = "1"
@@ -39,17 +39,9 @@ def build_free_body(data_dir: Path | None, out: Path) -> Path:
     some ten seconds and a gigabyte. Raises DependencyError, MissingFileError, FormatError or OutputError.
     """
     out = Path(out)
-    if not out.parent.is_dir():
-        raise OutputError("the folder for the body does not exist", got=out.parent)
     arrays = _arrays(read_sources(find_sources(data_dir)))
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        beside.replace(out)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the body to {out} ({error.strerror})") from error
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     return out
 
 
