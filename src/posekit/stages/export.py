@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -14,7 +13,6 @@ import numpy as np
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
-from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Export, beside
@@ -41,6 +39,7 @@ from posekit.export.upright import UpAxis, Upright, find_upright
 from posekit.progress import track
 from posekit.records import Clip, clips_from_columns
 from posekit.skeleton.skeleton import Skeleton
+from posekit.stages.manifest import files_of, write_manifest
 from posekit.stages.report import (
     StageReport,
     input_digests,
@@ -74,14 +73,14 @@ def export(settings: Export) -> StageReport:
                 require_same_source(made_from, "dataset", dataset)
         digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
         header = Header("export", STAGE, settings.settings(), digests)
-        earlier = None if settings.force else _earlier(output, header)
+        earlier = None if settings.force else files_of(output / MANIFEST, header)
         if earlier is not None:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
         if settings.dry_run:
             return StageReport(STAGE, [], notes=[f"would write {', '.join(settings.formats)} into {output}"])
         exporter = _Exporter(settings, output, dataset, labels, fits)
         exporter.run()
-    _write_manifest(output, header, exporter.files)
+    write_manifest(output / MANIFEST, header, exporter.files)
     return StageReport(
         STAGE, exporter.files, counts={"files": len(exporter.files), **exporter.counts}, notes=exporter.notes
     )
@@ -254,27 +253,3 @@ def _file_names(names: Sequence[str]) -> list[str]:
         plain = re.sub(r"[^\w.-]+", "_", name).strip("._") or "sequence"
         safe.append(plain if plain not in safe else f"{plain}_{number}")
     return safe
-
-
-def _earlier(output: Path, header: Header) -> list[Path] | None:
-    """The files of an export of the same content, if all are still there."""
-    try:
-        content = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-        files = [output / name for name in content["files"]]
-        same = content["fingerprint"] == header.fingerprint()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return files if same and all(path.is_file() for path in files) else None
-
-
-def _write_manifest(output: Path, header: Header, files: Sequence[Path]) -> None:
-    content = {
-        "stage": STAGE,
-        "posekit_version": header.version,
-        "fingerprint": header.fingerprint(),
-        "inputs": dict(header.inputs),
-        "settings": dict(header.settings),
-        "files": [path.relative_to(output).as_posix() for path in files],
-    }
-    with replacing(output / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from torch import Tensor
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
-from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config import Render, beside
@@ -36,6 +34,7 @@ from posekit.render.screen import apply_affine, screen_from_cameras
 from posekit.render.views import Room, cast_shadow, empty_room, facing
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
+from posekit.stages.manifest import files_of, write_manifest
 from posekit.stages.render_pace import ahead
 from posekit.stages.render_people import Bodies, Joints, Keypoints
 from posekit.stages.render_pictures import (
@@ -82,14 +81,14 @@ def render(settings: Render) -> StageReport:
         digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
         header = Header("pictures", STAGE, settings.settings(), digests)
         manifest = output / f"{settings.kind}.json"
-        earlier = None if settings.force else _earlier(manifest, header)
+        earlier = None if settings.force else files_of(manifest, header)
         if earlier is not None:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
         if settings.dry_run:
             return StageReport(STAGE, [], notes=[f"would write pictures ({settings.kind}) into {output}"])
         artist = _Artist(settings, output, dataset, labels, fits)
         artist.run()
-    _write_manifest(manifest, header, artist.files)
+    write_manifest(manifest, header, artist.files)
     return StageReport(STAGE, artist.files, counts={"files": len(artist.files), **artist.counts}, notes=artist.notes)
 
 
@@ -339,27 +338,3 @@ class _Artist:
 def _turned(vertices: Float[Tensor, "P V 3"], upright: Upright) -> Float[Tensor, "P V 3"]:
     rotation, shift = (torch.from_numpy(values).to(vertices) for values in (upright.rotation, upright.translation))
     return vertices @ rotation.T + shift
-
-
-def _earlier(manifest: Path, header: Header) -> list[Path] | None:
-    """The pictures of the same content, if all are still there."""
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        files = [manifest.parent / name for name in content["files"]]
-        same = content["fingerprint"] == header.fingerprint()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return files if same and all(path.is_file() for path in files) else None
-
-
-def _write_manifest(manifest: Path, header: Header, files: Sequence[Path]) -> None:
-    content = {
-        "stage": STAGE,
-        "posekit_version": header.version,
-        "fingerprint": header.fingerprint(),
-        "inputs": dict(header.inputs),
-        "settings": dict(header.settings),
-        "files": [path.relative_to(manifest.parent).as_posix() for path in files],
-    }
-    with replacing(manifest) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
