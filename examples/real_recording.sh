@@ -34,12 +34,6 @@ echo
 echo "== 3D joints, intrinsics alone"
 posekit triangulate --dataset "$dataset" --cameras intrinsics --output "$intrinsics"
 
-# The same command again only reads its own report.
-echo
-echo "== Agreement of the two after similarity alignment"
-posekit triangulate --dataset "$dataset" --cameras intrinsics --output "$intrinsics" --json |
-    sed -n 's/^ *"agreement_\(mean\|median\)_mm": \([0-9]*\.[0-9]\)[0-9]*,\{0,1\}$/\1 \2 mm/p'
-
 echo
 echo "== Body"
 posekit register --dataset "$dataset" --joints3d "$known" --output "$fits"

@@ -170,7 +170,7 @@ def test_a_rerun_is_skipped_with_the_same_figures_and_a_changed_setting_is_not(d
 
 def test_dry_run_writes_nothing(dataset):
     report = triangulate(Triangulate(dataset=dataset, dry_run=True))
-    assert not report.outputs and "80 moments" in report.notes[0]
+    assert not report.outputs and "80 frames" in report.notes[0]
     assert not (dataset.parent.parent / "labels").exists()
 
 
@@ -203,7 +203,7 @@ def test_people_sequences_and_views_keep_apart(tmp_path):
         start = 10 if (sequence, person) == (0, 1) else 0
         assert np.abs(poses["joints3d"][own][start:] - joints[start:]).max() < 1e-4
         assert np.isnan(poses["joints3d"][own][:start]).all() and not poses["ok"][own][:start].any()
-    assert report.counts["seen by one camera only"] == 10
+    assert report.counts["frames not ok: seen by one camera only"] == 10
     assert set(poses["views"][(poses["sequence"] == 0) & (poses["person"] == 1)].ravel()) == {0, 0b1011}
 
 
@@ -290,3 +290,65 @@ def test_mixed_sessions_in_one_sequence_are_refused(tmp_path):
     path = write_dataset(tmp_path / "data.h5", {(0, 0): make_joints()}, cameras)
     with pytest.raises(InputError, match="mixes cameras of two sessions"):
         triangulate(Triangulate(dataset=path, output=tmp_path / "out.h5"))
+
+
+def jittered(keypoints, sequence, person):
+    keypoints[..., :2] += np.random.default_rng(person).normal(0, 3, keypoints[..., :2].shape)
+    keypoints[3, :, 11:13, 2] = 0.0  # no hips
+    keypoints[5:7, 1:, :, 2] = 0.0  # one camera alone
+    return keypoints
+
+
+def table_of(report, title):
+    (found,) = [table for table in report.tables if table.title.startswith(title)]
+    assert all(len(row) == len(found.columns) for row in found.rows)
+    return found.columns, {row[0]: row[1:] for row in found.rows}
+
+
+def test_tables_show_joints_before_and_after_they_are_steadied(tmp_path):
+    path = write_dataset(tmp_path / "data.h5", {(0, 0): make_joints()}, make_cameras(), edit=jittered)
+    steadied = triangulate(Triangulate(dataset=path, output=tmp_path / "a.h5"))
+    raw = triangulate(Triangulate(dataset=path, output=tmp_path / "b.h5", steady=False))
+    columns, bones = table_of(steadied, "Spread of bone lengths")
+    assert columns == ["bone", "raw (%)", "steadied (%)"]
+    raw_columns, raw_bones = table_of(raw, "Spread of bone lengths")
+    assert raw_columns == ["bone", "%"]
+    assert {name: row[:1] for name, row in bones.items()} == raw_bones
+    before, after = (float(value) for value in bones["median over bones"])
+    assert before > 2 * after
+    metrics = steadied.metrics
+    assert before == round(metrics["bone_spread_before_steadying_percent"], 1)
+    assert metrics["bone_spread_before_steadying_percent"] == raw.metrics["bone_spread_percent"]
+    assert after == round(metrics["bone_spread_percent"], 1)
+    columns, errors = table_of(steadied, "Reprojection error")
+    assert columns[1:3] == ["median, raw", "median, steadied"]
+    _, raw_errors = table_of(raw, "Reprojection error")
+    assert {name: row[::2] for name, row in errors.items()} == raw_errors
+    assert list(errors) == ["c0", "c1", "c2", "c3", "all cameras"]
+    assert float(errors["all cameras"][2]) < float(errors["all cameras"][3])
+    for name in ("mean_px", "median_px_c1"):
+        stem, _, camera = name.partition("_px")
+        key = f"reprojection_{stem}_px_before_steadying{camera}"
+        assert metrics[key] == raw.metrics[f"reprojection_{name}"] < metrics[f"reprojection_{name}"]
+    assert not any("before_steadying" in name for name in raw.metrics)
+
+
+def test_counts_say_what_is_missing_and_why(tmp_path):
+    path = write_dataset(tmp_path / "data.h5", {(0, 0): make_joints()}, make_cameras(), edit=jittered)
+    counts = triangulate(Triangulate(dataset=path, output=tmp_path / "a.h5", max_error_px=8.0)).counts
+    assert counts["frames"] == FRAMES
+    assert counts["joints"] == (FRAMES - 2) * 17 - 2
+    assert 0 <= counts["joints dropped"] < 20
+    assert counts["frames not ok: seen by one camera only"] == 2
+    assert counts["frames not ok: no pelvis or hips"] >= 1
+
+
+def test_agreement_is_shown_where_poses_are_known(dataset, tmp_path):
+    report = triangulate(Triangulate(dataset=dataset, cameras="intrinsics", output=tmp_path / "out.h5"))
+    (table,) = [table for table in report.tables if table.title.startswith("Agreement with the known cameras")]
+    assert list(table.columns) == ["mean (mm)", "median (mm)", "frames"]
+    assert [list(row) for row in table.rows] == [["0.0", "0.0", str(FRAMES)]]
+    again = triangulate(Triangulate(dataset=dataset, cameras="intrinsics", output=tmp_path / "out.h5"))
+    assert again.skipped and again.tables == report.tables
+    known = triangulate(Triangulate(dataset=dataset, output=tmp_path / "known.h5"))
+    assert not any(table.title.startswith("Agreement") for table in known.tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from posekit.errors import DataError
 from posekit.skeleton.skeleton import Skeleton, mirrored
@@ -23,6 +23,9 @@ _LIMB_LENGTHS_OF_STATURE = {
     ("elbow", "wrist"): 0.146,
 }
 """Shares of the stature (Drillis and Contini 1966)."""
+
+REASONS = ("", "no pelvis or hips", "over a quarter of the joints dropped", "left and right limbs unlike")
+PLAUSIBLE = 0
 
 _SIDE_RATIO = (0.6, 1.67)
 _MAX_DROPPED_SHARE = 0.25
@@ -86,10 +89,15 @@ def plausible_frames(
 
     Joints are NaN where they were dropped.
     """
+    return why_implausible(joints, expected, skeleton) == PLAUSIBLE
+
+
+def why_implausible(
+    joints: Float[np.ndarray, "T J 3"], expected: Bool[np.ndarray, "T J"], skeleton: Skeleton
+) -> Int[np.ndarray, "T"]:
+    """What is wrong with each frame, by index in `REASONS`: the first that applies; see `plausible_frames`."""
     given = np.isfinite(joints).all(axis=-1)
-    plausible = given[:, list(root_joints(skeleton))].all(axis=1)
-    dropped = (expected & ~given).sum(axis=1)
-    plausible &= dropped <= _MAX_DROPPED_SHARE * np.maximum(expected.sum(axis=1), 1)
+    unlike = np.zeros(len(joints), dtype=bool)
     for left, right in limb_pairs(skeleton):
         if (
             skeleton.joints[left[0]].removeprefix("left_"),
@@ -98,5 +106,8 @@ def plausible_frames(
             lengths = [np.linalg.norm(joints[:, a] - joints[:, b], axis=-1) for a, b in (left, right)]
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = lengths[0] / lengths[1]
-            plausible &= ~((ratio < _SIDE_RATIO[0]) | (ratio > _SIDE_RATIO[1]))
-    return plausible
+            unlike |= (ratio < _SIDE_RATIO[0]) | (ratio > _SIDE_RATIO[1])
+    dropped = (expected & ~given).sum(axis=1)
+    too_few = dropped > _MAX_DROPPED_SHARE * np.maximum(expected.sum(axis=1), 1)
+    rootless = ~given[:, list(root_joints(skeleton))].all(axis=1)
+    return np.select([rootless, too_few, unlike], [1, 2, 3], PLAUSIBLE)

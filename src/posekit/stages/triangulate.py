@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,15 @@ from posekit.artifacts.schema import DATASET, JOINTS3D
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.config import Triangulate, beside
 from posekit.errors import DataError
-from posekit.labeling.anthropometry import plausible_frames
+from posekit.labeling.anthropometry import PLAUSIBLE, why_implausible
 from posekit.labeling.rig import PairGeometry
 from posekit.progress import track
-from posekit.records import Camera, camera_columns, cameras_from_columns, clips_from_columns
+from posekit.records import camera_columns, cameras_from_columns, clips_from_columns
 from posekit.stages.multiview import Moments, MultiviewIndex
-from posekit.stages.report import StageReport, Table, input_digests
-from posekit.stages.triangulation_quality import TriangulationQuality
+from posekit.stages.report import StageReport, input_digests
+from posekit.stages.triangulation_quality import ONE_CAMERA, RAW, WRITTEN, TriangulationQuality
+from posekit.stages.triangulation_report import STAGE, triangulation_facts, triangulation_report
 from posekit.stages.triangulation_session import Session, Source, joints_of, prepare_session, with_noise
-
-STAGE = "triangulate"
 
 
 def triangulate(config: Triangulate) -> StageReport:
@@ -49,14 +47,14 @@ def triangulate(config: Triangulate) -> StageReport:
         )
         if not config.force and is_current(output, header):
             with Artifact(output, JOINTS3D) as earlier:
-                return _report(output, earlier.header.facts, skipped=True)
+                return triangulation_report(output, earlier.header.facts, skipped=True)
         index = MultiviewIndex(dataset)
         if config.dry_run:
-            moments = sum(len(index.moments(session)) for session in index.sessions)
-            return StageReport(STAGE, [], notes=[f"would triangulate {moments} moments of {dataset.path.name}"])
+            frames = sum(len(index.moments(session)) for session in index.sessions)
+            return StageReport(STAGE, [], notes=[f"would triangulate {frames} frames of {dataset.path.name}"])
         _refuse_single_views(index, dataset)
         _work(config, dataset, index, output, header, facts)
-    return _report(output, facts, skipped=False)
+    return triangulation_report(output, facts, skipped=False)
 
 
 def _refuse_single_views(index: MultiviewIndex, dataset: Artifact) -> None:
@@ -76,7 +74,6 @@ def _work(
     source = Source(config, index, records, clips, dataset.skeleton)
     quality = TriangulationQuality(len(records), dataset.skeleton)
     used, sessions = list(records), []
-    counts = {"moments": 0, "seen by one camera only": 0}
     with ArtifactWriter(output, header) as writer:
         for name in track(list(index.sessions), "triangulate", unit="session"):
             session = prepare_session(source, name)
@@ -86,8 +83,6 @@ def _work(
             _append_pairs(writer, session, index.sessions[name])
             for block in index.blocks(name):
                 _append_poses(writer, source, session, with_noise(block, config), quality)
-                counts["moments"] += len(block.frame)
-                counts["seen by one camera only"] += int(((block.confidence > 0).any(axis=2).sum(axis=1) < 2).sum())
         if not quality.joints_ok:
             raise DataError(
                 f"{dataset.path}: no joint could be triangulated",
@@ -95,7 +90,7 @@ def _work(
             )
         writer.append("cameras", camera_columns(used))
         writer.append("quality", quality.camera_columns())
-        facts.update(_facts(config, quality, sessions, records, counts))
+        facts.update(triangulation_facts(config, quality, sessions, records))
 
 
 def _append_pairs(writer: ArtifactWriter, session: Session, rows: np.ndarray) -> None:
@@ -131,10 +126,14 @@ def _append_poses(
     joints, ok = found.points.numpy(), found.ok.numpy()
     error, inliers = found.error_px.numpy(), found.inliers.numpy()
     expected = (block.confidence >= source.config.min_confidence).sum(axis=1) >= 2
-    plausible = plausible_frames(joints, expected, source.skeleton)
-    quality.add(block.cameras, error, inliers, ok)
-    quality.add_people(who, joints, expected, plausible)
-    quality.add_bones("unsteadied", who, before.numpy()[plausible])
+    reason = why_implausible(joints, expected, source.skeleton)
+    plausible = reason == PLAUSIBLE
+    alone = (block.confidence > 0).any(axis=2).sum(axis=1) < 2
+    quality.add(WRITTEN, block.cameras, error, inliers, ok)
+    quality.add(RAW, block.cameras, before.error_px.numpy(), inliers, ok)
+    quality.add_people(joints, expected, np.where(alone, ONE_CAMERA, reason))
+    quality.add_bones(WRITTEN, who, joints[plausible])
+    quality.add_bones(RAW, who, before.points.numpy()[plausible])
     views = inliers.sum(axis=2)
     mean_over_views = np.where(views > 0, np.where(inliers, error, 0.0).sum(axis=2) / np.maximum(views, 1), np.nan)
     confidence = block.confidence.transpose(0, 2, 1)
@@ -156,87 +155,3 @@ def _append_poses(
 def _bits(inliers: Bool[np.ndarray, "T J C"], cameras: np.ndarray) -> np.ndarray:
     weights = np.left_shift(np.uint32(1), (cameras % 32).astype(np.uint32))
     return (inliers * weights).sum(axis=2).astype(np.uint32)
-
-
-def _facts(
-    config: Triangulate,
-    quality: TriangulationQuality,
-    sessions: Sequence[Session],
-    records: Sequence[Camera],
-    counts: dict[str, int],
-) -> dict[str, Any]:
-    spread = quality.bone_spread()
-    metrics = quality.overall()
-    if spread:
-        metrics["bone_spread_percent"] = 100.0 * float(np.median(list(spread.values())))
-    if spread and config.steady:
-        before = quality.bone_spread("unsteadied")
-        metrics["bone_spread_before_steadying_percent"] = 100.0 * float(np.median(list(before.values())))
-    agreements = [session.agreement for session in sessions if session.agreement is not None]
-    if agreements:
-        total = sum(count for _, _, count in agreements)
-        metrics["agreement_mean_mm"] = 1e3 * sum(mean * count for mean, _, count in agreements) / total
-        metrics["agreement_median_mm"] = 1e3 * float(np.median([median for _, median, _ in agreements]))
-    columns = quality.camera_columns()
-    rows: list[list[Any]] = [
-        [camera.name, camera.session, *(float(columns[name][i]) for name in ("median_px", "mean_px", "p95_px"))]
-        for i, camera in enumerate(records)
-        if columns["points"][i]
-    ]
-    for name, session, median, mean, _ in rows:
-        label = "_".join(part for part in (session, name) if part)
-        metrics |= {f"reprojection_median_px_{label}": median, f"reprojection_mean_px_{label}": mean}
-    pairs = [
-        [
-            session.name,
-            *(session.records[i].name for i in (pair.first, pair.second)),
-            pair.weakness,
-            pair.quality.figures(),
-        ]
-        for session in sessions
-        if session.rig is not None
-        for pair in session.rig.pairs
-    ]
-    return {
-        "cameras_used": config.cameras,
-        "world": "of the calibration" if config.cameras == "known" else "the first camera of each session",
-        "metrics": metrics,
-        "counts": counts | {"frames not ok": quality.frames - quality.frames_ok},
-        "reprojection": rows,
-        "bone_spread": spread,
-        "pairs": pairs,
-        "scales": {session.name: session.scale for session in sessions if session.rig is not None},
-    }
-
-
-def _report(output: Path, facts: Any, *, skipped: bool) -> StageReport:
-    tables = [
-        Table(
-            "Reprojection error (px)",
-            ["camera", "session", "median", "mean", "95 %"],
-            [[row[0], row[1], *(f"{value:.2f}" for value in row[2:])] for row in facts["reprojection"]],
-        ),
-        Table(
-            "Spread of bone lengths (standard deviation / mean)",
-            ["bone", "%"],
-            [[name, f"{100 * value:.1f}"] for name, value in facts["bone_spread"].items()],
-        ),
-    ]
-    if facts["pairs"]:
-        tables.append(
-            Table(
-                "Camera pairs",
-                ["session", "first", "second", "inliers", "median error (px)", "angle (deg)", "used"],
-                [
-                    [
-                        *row[:3],
-                        f"{row[4]['inliers']:.0f} of {row[4]['matches']:.0f}",
-                        f"{row[4]['median_error_px']:.2f}",
-                        f"{row[4]['median_angle_deg']:.0f}",
-                        f"no: {row[3]}" if row[3] else "yes",
-                    ]
-                    for row in facts["pairs"]
-                ],
-            )
-        )
-    return StageReport(STAGE, [output], skipped, facts["metrics"], facts["counts"], tables=tables)

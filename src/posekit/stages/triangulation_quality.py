@@ -8,10 +8,33 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from posekit.labeling.anthropometry import PLAUSIBLE, REASONS
 from posekit.skeleton.skeleton import Skeleton
 
+WRITTEN, RAW = "written", "raw"
+"""Joints as they are written, and as they were before they were steadied."""
+
+ONE_CAMERA = len(REASONS)
+"""The reason, after those of `posekit.labeling.anthropometry`, why a frame that one camera saw has no joints."""
+
+_WHY_NOT_OK = (*REASONS, "seen by one camera only")
 _BIN_PX = 0.05
 _BINS = 20000
+
+
+class _Errors:
+    """Reprojection errors per camera as a histogram; medians and percentiles are exact to half a bin."""
+
+    def __init__(self, n_cameras: int) -> None:
+        # One bin more for all that is beyond.
+        self.histogram = np.zeros((n_cameras, _BINS + 1), dtype=np.int64)
+        self.sum, self.rejected = np.zeros(n_cameras), np.zeros(n_cameras, dtype=np.int64)
+
+    def add(self, camera: int, errors: Float[np.ndarray, "n"], rejected: int) -> None:
+        bins = np.minimum(errors / _BIN_PX, _BINS).astype(np.int64)
+        self.histogram[camera] += np.bincount(bins, minlength=_BINS + 1)
+        self.sum[camera] += errors.sum()
+        self.rejected[camera] += rejected
 
 
 class TriangulationQuality:
@@ -22,40 +45,39 @@ class TriangulationQuality:
 
     def __init__(self, n_cameras: int, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
-        # One bin more for all that is beyond; medians and percentiles are then exact to half a bin.
-        self._histogram = np.zeros((n_cameras, _BINS + 1), dtype=np.int64)
-        self._sum, self._rejected = np.zeros(n_cameras), np.zeros(n_cameras, dtype=np.int64)
+        self._errors = {series: _Errors(n_cameras) for series in (WRITTEN, RAW)}
         self._bones: dict[str, dict[Hashable, np.ndarray]] = {}
-        self.joints = self.joints_ok = self.frames = self.frames_ok = 0
+        self._why = np.zeros(len(_WHY_NOT_OK), dtype=np.int64)
+        self.joints = self.joints_ok = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Frames of people, joints dropped of those that two cameras saw, and frames not ok, by reason."""
+        why = {f"frames not ok: {reason}": int(self._why[i]) for i, reason in enumerate(_WHY_NOT_OK) if reason}
+        frames = int(self._why.sum())
+        return {"frames": frames, "joints": self.joints, "joints dropped": self.joints - self.joints_ok} | why
 
     def add(
         self,
+        series: str,
         cameras: Int[np.ndarray, "C"],
         error_px: Float[np.ndarray, "T J C"],
         inliers: Bool[np.ndarray, "T J C"],
         ok: Bool[np.ndarray, "T J"],
     ) -> None:
-        """Counts the observations of a block."""
+        """Counts the observations of a block, in one of two series, so that joints can be compared before and after."""
         for column, camera in enumerate(cameras):
             seen = ok & np.isfinite(error_px[..., column])
-            errors = error_px[..., column][seen]
-            bins = np.minimum(errors / _BIN_PX, _BINS).astype(np.int64)
-            self._histogram[camera] += np.bincount(bins, minlength=_BINS + 1)
-            self._sum[camera] += errors.sum()
-            self._rejected[camera] += int((seen & ~inliers[..., column]).sum())
+            rejected = int((seen & ~inliers[..., column]).sum())
+            self._errors[series].add(int(camera), error_px[..., column][seen], rejected)
 
     def add_people(
-        self,
-        who: Hashable,
-        joints: Float[np.ndarray, "T J 3"],
-        expected: Bool[np.ndarray, "T J"],
-        ok: Bool[np.ndarray, "T"],
+        self, joints: Float[np.ndarray, "T J 3"], expected: Bool[np.ndarray, "T J"], reasons: Int[np.ndarray, "T"]
     ) -> None:
-        """Counts joints, frames and bone lengths of a block of one person; dropped joints are NaN."""
+        """Counts joints and frames of a block; dropped joints are NaN, `reasons` say what is wrong with a frame."""
         given = np.isfinite(joints).all(axis=-1)
         self.joints, self.joints_ok = self.joints + int(expected.sum()), self.joints_ok + int((expected & given).sum())
-        self.frames, self.frames_ok = self.frames + len(ok), self.frames_ok + int(ok.sum())
-        self.add_bones("written", who, joints[ok])
+        self._why += np.bincount(reasons, minlength=len(_WHY_NOT_OK))
 
     def add_bones(self, series: str, who: Hashable, joints: Float[np.ndarray, "T J 3"]) -> None:
         """Counts bone lengths of one person under a name, so that joints can be compared before and after a change."""
@@ -67,29 +89,37 @@ class TriangulationQuality:
         of_series = self._bones.setdefault(series, {})
         of_series[who] = of_series.get(who, np.zeros_like(moments, dtype=float)) + moments
 
-    def camera_columns(self) -> dict[str, Any]:
+    def camera_columns(self, series: str = WRITTEN) -> dict[str, Any]:
         """The columns of the table `quality`, one row per camera."""
-        counts = self._histogram.sum(axis=1)
+        errors = self._errors[series]
+        counts = errors.histogram.sum(axis=1)
         return {
             "camera": np.arange(len(counts)),
             "points": counts,
-            "mean_px": np.divide(self._sum, counts, out=np.full(len(counts), np.nan), where=counts > 0),
-            "median_px": [self._percentile(row, 0.5) for row in self._histogram],
-            "p95_px": [self._percentile(row, 0.95) for row in self._histogram],
-            "rejected": self._rejected,
+            "mean_px": np.divide(errors.sum, counts, out=np.full(len(counts), np.nan), where=counts > 0),
+            "median_px": [self._percentile(row, 0.5) for row in errors.histogram],
+            "p95_px": [self._percentile(row, 0.95) for row in errors.histogram],
+            "rejected": errors.rejected,
         }
 
-    def overall(self) -> dict[str, float]:
-        """Mean and median over all cameras, and the shares of joints and frames that were had."""
-        whole = self._histogram.sum(axis=0)
+    def overall(self, series: str = WRITTEN) -> dict[str, float]:
+        """Mean and median reprojection error over all cameras."""
+        errors = self._errors[series]
+        whole = errors.histogram.sum(axis=0)
         return {
-            "reprojection_mean_px": float(self._sum.sum() / max(int(whole.sum()), 1)),
-            "reprojection_median_px": self._percentile(whole, 0.5),
-            "joints_ok_percent": 100.0 * self.joints_ok / max(self.joints, 1),
-            "frames_ok_percent": 100.0 * self.frames_ok / max(self.frames, 1),
+            "mean_px": float(errors.sum.sum() / max(int(whole.sum()), 1)),
+            "median_px": self._percentile(whole, 0.5),
+            "p95_px": self._percentile(whole, 0.95),
         }
 
-    def bone_spread(self, series: str = "written") -> dict[str, float]:
+    def shares(self) -> dict[str, float]:
+        """The shares of joints and frames that were had."""
+        return {
+            "joints_ok_percent": 100.0 * self.joints_ok / max(self.joints, 1),
+            "frames_ok_percent": 100.0 * int(self._why[PLAUSIBLE]) / max(int(self._why.sum()), 1),
+        }
+
+    def bone_spread(self, series: str = WRITTEN) -> dict[str, float]:
         """Standard deviation over mean of every bone's length (over the frames that are ok), averaged over people."""
         spreads = []
         for count, total, squares in self._bones.get(series, {}).values():

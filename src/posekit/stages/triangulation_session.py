@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,12 +59,21 @@ class Source:
         return with_noise(self.index.read(session, moments), self.config)
 
 
+class Agreement(NamedTuple):
+    """Mean and median distance (m) between joints from known and from found poses after one similarity, and of how many."""
+
+    mean: float
+    median: float
+    joints: int
+    frames: int
+
+
 @dataclass(frozen=True)
 class Session:
     """The cameras of one session as they are used, in the order of their rows, and where their poses came from.
 
-    `rig` and `scale` (metres per unit of the rig) are those of poses found from intrinsics alone, `agreement` the mean and
-    median distance (m) and number of joints compared with those of the known poses, where there are such.
+    `rig` and `scale` (metres per unit of the rig) are those of poses found from intrinsics alone, `agreement` how
+    well they agree with the known poses, where there are such.
     """
 
     name: str
@@ -71,7 +81,7 @@ class Session:
     records: Sequence[Camera]
     rig: Rig | None = None
     scale: float = 1.0
-    agreement: tuple[float, float, int] | None = None
+    agreement: Agreement | None = None
     bones: dict[Person, BonePrior] = field(default_factory=dict)
 
 
@@ -158,17 +168,17 @@ def with_noise(block: Moments, config: Triangulate) -> Moments:
 
 def joints_of(
     config: Triangulate, session: Session, moments: Moments, bones: BonePrior | None
-) -> tuple[TriangulatedPoints, Float[Tensor, "T J 3"]]:
+) -> tuple[TriangulatedPoints, TriangulatedPoints]:
     """Joints (T, J) of a block of one person, steadied where the lengths of the bones are known, and as they were before."""
     found, normalized = _points(config, session.cameras, moments)
     if bones is None or not len(moments.frame):
-        return found, found.points
+        return found, found
     with one_thread_each():
         joints = steady_joints(_evidence(session.cameras, found), torch.from_numpy(moments.frame), bones)
     matrices, focal = camera_matrices(session.cameras), focal_lengths(session.cameras)
     error = reprojection_errors(matrices, joints, normalized, focal)
     steadied = found._replace(points=joints, error_px=torch.where(found.error_px.isnan(), torch.nan, error))
-    return steadied, found.points
+    return steadied, found
 
 
 def _points(
@@ -232,12 +242,12 @@ def _scale(config: Triangulate, cameras: Cameras, pooled: Moments, skeleton: Ske
     return float(np.average(scales, weights=frames))
 
 
-def _agreement(config: Triangulate, known: Cameras, found: Cameras, sample: Moments) -> tuple[float, float, int] | None:
-    """Mean and median distance (m) between the joints of both rigs after one similarity, and how many."""
+def _agreement(config: Triangulate, known: Cameras, found: Cameras, sample: Moments) -> Agreement | None:
     truth, ours = (_points(config, cameras, sample)[0] for cameras in (known, found))
     both = truth.ok & ours.ok
     if int(both.sum()) < 4:
         return None
     fit = fit_similarity(ours.points[both], truth.points[both])
     distance = torch.linalg.vector_norm(fit.apply(ours.points[both]) - truth.points[both], dim=-1)
-    return float(distance.mean()), float(distance.median()), len(distance)
+    frames = int(both.any(dim=-1).sum())
+    return Agreement(float(distance.mean()), float(distance.median()), len(distance), frames)
