@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import importlib
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from posekit.errors import DependencyError
+from posekit.render.result import RenderResult, RenderSettings
 from posekit.render.shading import over
-
-if TYPE_CHECKING:
-    from posekit.render.renderer import RenderResult, RenderSettings
 
 SOFT_FACES_PER_PIXEL = 100
 """PyTorch3D keeps the nearest so many faces of a pixel; a dense body has more of them within the blur radius."""
@@ -42,8 +40,6 @@ class PyTorch3DBackend:
         self, vertices: Float[Tensor, "B V 3"], colors: Tensor, background: float | int | Tensor = 0.0
     ) -> RenderResult:
         """As `Renderer.render`."""
-        from posekit.render.renderer import RenderResult
-
         batch = vertices.shape[0]
         meshes = self._modules.meshes.Meshes(
             ndc_from_screen(vertices, self._image_size), self._faces.to(vertices.device).expand(batch, -1, -1)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from posekit.errors import ConfigError
 from posekit.render.rasterizer import Fragments, RasterSettings, rasterize
+from posekit.render.result import RenderResult, RenderSettings
 from posekit.render.shading import over
 from posekit.render.silhouette import antialias
 from posekit.render.soft import SoftSettings, soft_mask
@@ -21,25 +22,6 @@ MODES = ("hard", "soft")
 ANTIALIASING = ("image", "gradient", "none")
 """`image`: smooth edges, with gradients to the outline. `gradient`: the same gradients, but the image keeps hard edges.
 `none`: hard edges, and gradients to colours and to positions inside the outline only."""
-
-
-class RenderResult(NamedTuple):
-    """Images of B meshes. Background: alpha 0, depth infinite, face -1."""
-
-    rgb: Float[Tensor, "B H W 3"]
-    alpha: Float[Tensor, "B H W"]
-    depth: Float[Tensor, "B H W"]
-    face: Int64[Tensor, "B H W"]
-
-
-@dataclass(frozen=True)
-class RenderSettings:
-    """What a `Renderer` was asked for."""
-
-    mode: str
-    antialias: str
-    perspective: bool
-    soft: SoftSettings
 
 
 class Renderer:
