@@ -106,7 +106,8 @@ def main() -> None:
     }
     for batch, goal in GOALS_MS.items():
         found = table["raster + colours f+b"][batch].minimum_ms
-        print(f"raster + colours f+b, B = {batch}: {found:.1f} ms, goal {goal:.0f} ms")
+        met = "met" if found <= goal else "not met"
+        print(f"raster + colours f+b, B = {batch}: {found:.1f} ms, goal at most {goal:.0f} ms: {met}")
     if importlib.util.find_spec("pytorch3d") is not None:
         theirs = pytorch3d_colored(*bodies_on_screen(1))
         ratio = theirs.minimum / table["raster + colours f+b"][1].minimum

@@ -1,7 +1,8 @@
 """Registration: 64 bodies x 120 correspondences, against a plain loop that skins every full mesh.
 
 The plain loop fits one body after another with `torch.optim.Adam`, poses all vertices in every iteration and then picks
-the matched ones; that is what the code beside such papers does. It runs a few iterations of a few bodies and is scaled up.
+the matched ones; that is what the code beside such papers does. It runs 10 iterations of 2 bodies, scaled up to 300 of one.
+Posekit's figure is that of `BodyFitter.columns`, which `posekit register` calls: reading starts, fitting side by side, verdicts.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.geometry.rotations import matrix_from_axis_angle
 from posekit.registration import losses
+from posekit.registration.bodies import BodyRows
+from posekit.registration.fitting import BodyFitter, FitterSettings
 from posekit.registration.initial import start_from_labels
+from posekit.registration.labels import LabelReader
 from posekit.registration.landmarks import landmark_blends
 from posekit.registration.losses import LOSS_NAMES, Weights, hinges_of
 from posekit.registration.matched import Posed
 from posekit.registration.parameters import BodyParameters
-from posekit.registration.solver import Solver, SolverSettings
+from posekit.registration.solver import SolverSettings
 from posekit.registration.targets import WEAK_PROJECTION, Targets
+from posekit.registration.verdicts import VerdictRules
 from posekit.skeleton.catalog import H36M17
 
 BODIES, POINTS, ITERATIONS = 64, 120, 300
+GOAL_MS = 100.0
+"""Per image, at most, on two cores."""
 PLAIN_BODIES, PLAIN_ITERATIONS = 2, 10
 
 
@@ -55,6 +62,16 @@ def labels(body: SegmentScaledBody, count: int) -> Targets:
         linked=torch.zeros(count, dtype=torch.bool),
         weak=True,
     ).cleaned()
+
+
+class MadeLabels(LabelReader):
+    """Gives made labels, as they would be read from a data set of weak-perspective crops."""
+
+    def __init__(self, targets: Targets) -> None:
+        self.targets = targets
+
+    def read(self, bodies: BodyRows) -> tuple[Targets, np.ndarray]:
+        return self.targets, np.tile(np.eye(2, 3), (len(bodies), 1, 1, 1))
 
 
 def plain_iterations(body: SegmentScaledBody, targets: Targets, start: BodyParameters, regressor: Tensor) -> None:
@@ -89,19 +106,24 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     body = SegmentScaledBody(load_body())
     landmarks, hinges = landmark_blends(body, H36M17), hinges_of(body)
-    solver = Solver(body, landmarks, hinges)
     targets = labels(body, BODIES)
     start = start_from_labels(body, landmarks, hinges, targets)
     settings = {
         "segment scales": SolverSettings(iterations=ITERATIONS),
         "segment scales and betas": SolverSettings(iterations=ITERATIONS, fit_betas=True, robust_px=20.0),
     }
-    results: dict[str, object] = {}
+    numbers = np.arange(BODIES)
+    nobody = np.zeros(BODIES, dtype=np.int64)
+    rows = BodyRows(nobody, numbers, nobody, nobody, numbers[:, None])
+    results: dict[str, object] = {"goal: ms per image": GOAL_MS}
     for name, each in settings.items():
-        timing = time_function(lambda each=each: solver.fit(targets, start, each), warmup=1, repeats=repeats)
+        fitter = BodyFitter(body, landmarks, MadeLabels(targets), FitterSettings(each, VerdictRules()))
+        timing = time_function(lambda fitter=fitter: fitter.columns(rows), warmup=1, repeats=repeats)
         results[name] = timing
         results[f"{name}: seconds per image"] = timing.minimum / BODIES
-        print(f"{name:28s} {timing.minimum / BODIES * 1e3:8.1f} ms per image (64 x 120 x 300; aim: at most 100)")
+        figure = timing.minimum / BODIES * 1e3
+        met = "met" if figure <= GOAL_MS else "not met"
+        print(f"{name:28s} {figure:8.1f} ms per image (64 x 120 x 300), goal at most {GOAL_MS:.0f} ms: {met}")
 
     regressor = torch.from_numpy(body.body.h36m_regressor)
 
