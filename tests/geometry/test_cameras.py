@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -228,3 +230,18 @@ def test_crop_perspective_as_a_pinhole_sees_the_same() -> None:
     torch.testing.assert_close(
         normalized_from_crop(pixels, float(camera.side)), camera.project(points), rtol=0, atol=1e-4
     )
+
+
+def test_only_points_within_the_fold_of_a_lens_are_undistorted():
+    eye = torch.eye(3, dtype=torch.float64)
+    camera = Cameras.checked(eye, eye, torch.zeros(3), image_size=[2, 2], distortion=[-0.4, 0, 0, 0], lens="opencv")
+    side = torch.linspace(-1.0, 1.0, 81, dtype=torch.float64)
+    seen = torch.cartesian_prod(side, side)
+    radius = torch.linalg.vector_norm(seen, dim=-1)
+    # r (1 - 0.4 r^2) is largest where its slope 1 - 1.2 r^2 is zero.
+    fold = math.sqrt(1 / 1.2) * (1 - 0.4 / 1.2)
+    found = camera.undistort(seen)
+    assert found[radius > fold + 1e-6].isnan().all()
+    inside = radius < fold - 1e-3
+    assert torch.linalg.vector_norm(found[inside], dim=-1).max() < math.sqrt(1 / 1.2)
+    assert torch.allclose(camera.distort(found[inside]), seen[inside], atol=1e-10)
