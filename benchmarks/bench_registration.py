@@ -2,7 +2,7 @@
 
 The plain loop fits one body after another with `torch.optim.Adam`, poses all vertices in every iteration and then picks
 the matched ones; that is what the code beside such papers does. It runs 10 iterations of 2 bodies, scaled up to 300 of one.
-Posekit's figure is that of `BodyFitter.columns`, which `posekit register` calls: reading starts, fitting side by side, verdicts.
+Posekit's figure is that of `BodyFitter.columns`, which `posekit register` calls: starts, fitting side by side, verdicts.
 """
 
 from __future__ import annotations

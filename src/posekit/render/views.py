@@ -152,12 +152,16 @@ def cast_shadow(
     flat = vertices - drop * light / (light @ up)
     small = (max(1, height // 2), max(1, width // 2))
     screen = screen_from_cameras(camera.to(dtype=vertices.dtype), flat) * vertices.new_tensor([0.5, 0.5, 1])
-    shadow = (
-        rasterize(screen.float(), topology.to(screen.device), small, RasterSettings()).mask.any(0).float().cpu().numpy()
-    )
+    # A closed surface covers the same with the half of its faces that look one way.
+    settings = RasterSettings(cull_backfaces=not bool(topology.edge_open.any()))
+    covered = rasterize(screen.float(), topology.to(screen.device), small, settings).mask.any(0).cpu().numpy()
+    if not covered.any():
+        return
     radius = max(1.0, min(small) / 90)
-    shadow = cv2.resize(cv2.GaussianBlur(shadow, (0, 0), radius), (width, height))
-    image[:] = np.rint(image * (1 - 0.22 * shadow[..., None])).astype(np.uint8)
+    shadow = cv2.resize(cv2.GaussianBlur(covered.astype(np.float32), (0, 0), radius), (width, height))
+    rows, columns = (np.flatnonzero((shadow > 1e-3).any(axis)) for axis in (1, 0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    image[part] = np.rint(image[part] * (1 - 0.22 * shadow[part][..., None])).astype(np.uint8)
 
 
 def _draw_fading_line(image: np.ndarray, points: np.ndarray, distance: np.ndarray) -> None:
