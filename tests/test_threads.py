@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from posekit.threads import for_chunks, one_thread_each
+from posekit.threads import for_chunks, one_thread_each, side_by_side
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -42,3 +42,15 @@ def test_the_number_of_threads_is_put_back_after_an_error() -> None:
         assert torch.get_num_threads() == 1
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_gradients_are_recorded_only_where_they_are_here(enabled: bool) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.set_grad_enabled(enabled):
+            seen = side_by_side(lambda _: torch.is_grad_enabled(), range(4), torch.device("cpu"))
+        assert seen == [enabled] * 4
+    finally:
+        torch.set_num_threads(before)

@@ -36,8 +36,15 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: 
     with one_thread_each():
         if workers < 2:
             return [work(item) for item in items]
+        gradients = torch.is_grad_enabled()
+
+        def as_here(item: Item) -> Result:
+            # Whether gradients are recorded is a matter of each thread.
+            with torch.set_grad_enabled(gradients):
+                return work(item)
+
         with ThreadPoolExecutor(max_workers=workers) as pool:
-            return list(pool.map(work, items))
+            return list(pool.map(as_here, items))
 
 
 def for_chunks(work: Callable[[slice], None], length: int, chunk: int, device: torch.device) -> None:

@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_CHUNK, _CHUNK_POINTS = 8192, 8192 * 32
+from posekit.threads import side_by_side
+
+_CHUNK, _CHUNK_POINTS = 4096, 4096 * 32
 """Point sets, and points, worked on at a time, so that the intermediate results stay in the processor's cache."""
 
 _NEWTON_STEPS = 14
+_SETTLED = 1e-14
 
 _AMBIGUOUS = 1e-5
 """Below this product of the pairwise sums of the (relative) singular values the closed form loses too many digits."""
@@ -64,12 +67,14 @@ def fit_similarity(
     batch, count = source.shape[:-2], source.shape[-2]
     flat_source, flat_target = source.reshape(-1, count, 3), target.reshape(-1, count, 3)
     flat_weights = None if weights is None else weights.reshape(-1, count)
-    chunks = []
     step = max(1, min(_CHUNK, _CHUNK_POINTS // max(count, 1)))
-    for start in range(0, max(len(flat_source), 1), step):
+
+    def fit(start: int) -> Similarity:
         piece = slice(start, start + step)
         chunk_weights = None if flat_weights is None else flat_weights[piece]
-        chunks.append(_fit_chunk(flat_source[piece], flat_target[piece], chunk_weights, with_scale))
+        return _fit_chunk(flat_source[piece], flat_target[piece], chunk_weights, with_scale)
+
+    chunks = side_by_side(fit, range(0, max(len(flat_source), 1), step), source.device)
     scale, rotation, translation, degenerate = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     return Similarity(
         scale.to(source.dtype).reshape(batch),
@@ -86,14 +91,15 @@ def _fit_chunk(
     with_scale: bool,
 ) -> Similarity:
     # Coordinates first, sets last: every operation below then runs over long contiguous rows.
-    p, q = source.permute(2, 1, 0).contiguous().double(), target.permute(2, 1, 0).contiguous().double()
+    # Sums over points keep the precision of the points; what is solved from them is double.
+    p, q = source.permute(2, 1, 0).contiguous(), target.permute(2, 1, 0).contiguous()
     if weights is None:
         p_mean, q_mean = p.mean(1), q.mean(1)
         p, q = p - p_mean[:, None], q - q_mean[:, None]
         weighted = p
         some = torch.ones_like(p_mean[0], dtype=torch.bool)
     else:
-        w = weights.T.to(torch.float64)
+        w = weights.T.to(p.dtype)
         p, q = torch.where(w > 0, p, 0.0), torch.where(w > 0, q, 0.0)
         total = w.sum(0)
         some = total > 0
@@ -101,8 +107,10 @@ def _fit_chunk(
         p_mean, q_mean = (w * p).sum(1), (w * q).sum(1)
         p, q = p - p_mean[:, None], q - q_mean[:, None]
         weighted = w * p
-    spread = (weighted * p).sum((0, 1))
-    covariance = torch.stack([(weighted[a] * q[b]).sum(0) for a in range(3) for b in range(3)]).reshape(3, 3, -1)
+    spread = (weighted * p).sum((0, 1)).double()
+    covariance = torch.stack([(weighted[a] * q[b]).sum(0) for a in range(3) for b in range(3)])
+    covariance = covariance.reshape(3, 3, -1).double()
+    p_mean, q_mean = p_mean.double(), q_mean.double()
 
     floor = _POINTLIKE**2
     no_source = ~(spread > floor * (p_mean * p_mean).sum(0)) & ~spread.isnan() | ~some
@@ -157,6 +165,8 @@ def _foam(unit: Float[Tensor, "3 3 B"]) -> tuple[Float[Tensor, "3 3 B"], Bool[Te
         slope = 4.0 * root * excess - 8.0 * determinant
         step = value / slope.clamp_min(1e-12)
         root = root - step
+        if bool((step.abs() <= _SETTLED).all()):
+            break
     kappa = 0.5 * (root * root - 1.0)
     zeta = kappa * root - determinant
     cubic = _product(_product(attitude, attitude.transpose(0, 1)), attitude)
