@@ -92,12 +92,23 @@ class SeededConfig(StageConfig):
     seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def find_recipe(kind: type[StageConfig], recipe: Path) -> Path:
+    """The file of a recipe: a path, or the name of one that posekit ships for this stage."""
+    shipped = {path.stem: path for path in sorted((RECIPES / kind.__name__.lower()).glob("*.yaml"))}
+    if not recipe.exists() and str(recipe) in shipped:
+        return shipped[str(recipe)]
+    if not recipe.exists():
+        raise MissingFileError("recipe not found", got=recipe, accepted=["a YAML file", *shipped])
+    return recipe
+
+
 def load_recipe(path: Path) -> dict[str, Any]:
     """The settings of a recipe file (YAML, one mapping)."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError("recipe not found", got=path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the recipe {path}", got=error) from error
     try:

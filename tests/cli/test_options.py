@@ -9,7 +9,7 @@ import pytest
 from posekit.cli.options import resolve, stage_command
 from posekit.cli.stages import COMMANDS
 from posekit.cli.workspace import KEYS, Workspace
-from posekit.config import EvaluationProtocol, Register, StageConfig, SynthesizeH36M, beside
+from posekit.config import RECIPES, EvaluationProtocol, Register, StageConfig, SynthesizeH36M, beside
 from posekit.errors import ConfigError, MissingFileError
 
 
@@ -110,3 +110,10 @@ def test_every_protocol_of_the_catalogue_can_be_chosen() -> None:
     from posekit.evaluation.protocols import ALIASES, PROTOCOLS
 
     assert set(get_args(EvaluationProtocol)) == set(PROTOCOLS) | set(ALIASES)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_settings_of_their_stage(path: Path, tmp_path: Path) -> None:
+    kind = next(kind for _, kind, _ in COMMANDS if kind.__name__.lower() == path.parent.name)
+    config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
+    assert config != resolve(kind, {}, workspace=workspace(tmp_path))

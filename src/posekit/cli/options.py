@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from posekit.cli.workspace import Workspace
-from posekit.config import SeededConfig, StageConfig, build_config, load_recipe
+from posekit.config import SeededConfig, StageConfig, build_config, find_recipe, load_recipe
 from posekit.errors import MissingFileError
 
 Runner = Callable[[StageConfig, bool], None]
@@ -32,7 +32,14 @@ def stage_command(config: type[StageConfig], run: Runner) -> Callable[..., None]
     # What is particular to the stage comes first.
     ordered = sorted(config.model_fields, key=lambda name: name in SeededConfig.model_fields)
     parameters = [_parameter(config, name) for name in ordered]
-    parameters.append(_extra("recipe", Path | None, None, "YAML file of settings; options given here win over it."))
+    parameters.append(
+        _extra(
+            "recipe",
+            Path | None,
+            None,
+            "YAML file of settings, or the name of a shipped recipe; options given here win.",
+        )
+    )
     parameters.append(_extra("json", bool, False, "Print the result as JSON on stdout."))
     parameters.append(_extra("verbose", bool, False, "Log what is done, on stderr."))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -45,7 +52,7 @@ def resolve(
     config: type[StageConfig], given: Mapping[str, Any], *, recipe: Path | None = None, workspace: Workspace
 ) -> StageConfig:
     """The config from what was given, over the recipe, over the workspace, over the defaults."""
-    values: dict[str, Any] = dict(load_recipe(recipe)) if recipe is not None else {}
+    values: dict[str, Any] = dict(load_recipe(find_recipe(config, recipe))) if recipe is not None else {}
     for name in config.model_fields:
         if given.get(name) is not None:
             values[name] = _parsed(config, name, given[name])
