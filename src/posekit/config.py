@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from posekit.errors import ConfigError, MissingFileError
@@ -98,15 +97,17 @@ RECIPES = Path(__file__).parent / "recipes"
 def find_recipe(kind: type[StageConfig], recipe: Path) -> Path:
     """The file of a recipe: a path, or the name of one that posekit ships for this stage."""
     shipped = {path.stem: path for path in sorted((RECIPES / kind.__name__.lower()).glob("*.yaml"))}
-    if not recipe.exists() and str(recipe) in shipped:
+    if not recipe.is_file() and str(recipe) in shipped:
         return shipped[str(recipe)]
-    if not recipe.exists():
+    if not recipe.is_file():
         raise MissingFileError("recipe not found", got=recipe, accepted=["a YAML file", *shipped])
     return recipe
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
     """The settings of a recipe file (YAML, one mapping)."""
+    import yaml  # only here: most commands read no recipe, and help must be instant
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

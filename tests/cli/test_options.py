@@ -113,7 +113,11 @@ def test_every_protocol_of_the_catalogue_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_are_settings_of_their_stage(path: Path, tmp_path: Path) -> None:
+def test_shipped_recipes_are_settings_of_their_stage(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / path.stem).mkdir()  # a folder of the same name must not hide the recipe
+    monkeypatch.chdir(tmp_path)
     kind = next(kind for _, kind, _ in COMMANDS if kind.__name__.lower() == path.parent.name)
     config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
     assert config != resolve(kind, {}, workspace=workspace(tmp_path))
