@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from posekit.atomic import replacing
 from posekit.errors import DependencyError, OutputError
 
 CODEC = "libx264"
@@ -42,7 +43,7 @@ class VideoWriter:
         self.path = Path(path)
         self.frames = 0
         self._rate = Fraction(fps).limit_denominator(1001 * 60)
-        self._partial = _partial_name(self.path)
+        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial{self.path.suffix}")
         self._container: Any = None
         self._stream: Any = None
         self._size: tuple[int, ...] = ()
@@ -102,18 +103,8 @@ def write_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
     if path.suffix not in PICTURES:
         raise OutputError(f"pictures cannot be written as {path.name}", got=path.suffix, accepted=PICTURES)
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    partial = _partial_name(path)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data.tobytes())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 @contextlib.contextmanager
