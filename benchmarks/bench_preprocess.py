@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 
-from posekit.config import PreprocessH36M
+from posekit.config.data import PreprocessH36M
 from posekit.stages.preprocess_h36m import preprocess_h36m
 
 BASE = "Directions 1"

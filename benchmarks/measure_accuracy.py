@@ -23,7 +23,9 @@ from posekit.artifacts.files import Artifact
 from posekit.body.model import BodyModel
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.camera_stack import stack_cameras
-from posekit.config import Evaluate, PreprocessH36M, Register, SynthesizeH36M, Triangulate
+from posekit.config.data import PreprocessH36M, SynthesizeH36M
+from posekit.config.labels import Register, Triangulate
+from posekit.config.results import Evaluate
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 from posekit.records import cameras_from_columns
 from posekit.skeleton.catalog import H36M17, H36M32

@@ -16,13 +16,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "posekit"
 
 # A package may import those of a lower level, and within its own level those that stand before it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "atomic", "progress", "threads"),
+    ("errors", "atomic", "progress", "threads", "parallel"),
     ("config", "geometry", "skeleton"),
     ("records", "camera_stack", "body", "render"),
-    ("artifacts", "datasets", "labeling", "registration", "evaluation", "export"),
-    ("synthetic",),
+    ("artifacts", "datasets", "labeling", "registration", "models", "evaluation", "export"),
+    ("synthetic", "training"),
     ("stages",),
-    ("pipeline",),
+    ("pipelines",),
     ("cli",),
 )
 ORDER = [name for level in LEVELS for name in level]
@@ -82,7 +82,7 @@ def test_no_stage_imports_a_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", ["posekit.cli.main", "posekit.config"])
+@pytest.mark.parametrize("module", ["posekit.cli.main", "posekit.config.training"])
 def test_help_and_configs_load_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'numpy', 'h5py', 'cv2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

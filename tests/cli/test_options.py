@@ -9,7 +9,10 @@ import pytest
 from posekit.cli.options import resolve, stage_command
 from posekit.cli.stages import COMMANDS
 from posekit.cli.workspace import KEYS, Workspace
-from posekit.config import RECIPES, EvaluationProtocol, Register, StageConfig, SynthesizeH36M, beside
+from posekit.config.base import RECIPES, StageConfig, beside
+from posekit.config.data import SynthesizeH36M
+from posekit.config.labels import Register
+from posekit.config.results import EvaluationProtocol
 from posekit.errors import ConfigError, MissingFileError
 
 

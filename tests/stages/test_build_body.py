@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posekit.config import BuildBody
+from posekit.config.programs import BuildBody
 from posekit.errors import DependencyError, InputError, MissingFileError
 from posekit.stages.build_body import build_body
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from posekit.artifacts.files import Artifact
-from posekit.config import Evaluate
+from posekit.config.results import Evaluate
 from posekit.errors import DataError, InputError
 from posekit.evaluation.comparison import Resampling, compare_joints
 from posekit.evaluation.predictions import LabelSource

@@ -10,7 +10,7 @@ import pytest
 import torch
 import trimesh
 
-from posekit.config import Export
+from posekit.config.results import Export
 from posekit.errors import DataError, InputError
 from posekit.export.trc import read_trc
 from posekit.geometry.conventions import Y_UP_FROM_Z_UP

@@ -16,7 +16,7 @@ import pytest
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import DATASET
 from posekit.camera_stack import stack_cameras
-from posekit.config import PreprocessH36M
+from posekit.config.data import PreprocessH36M
 from posekit.datasets.crops import apply_affine, decode_image
 from posekit.errors import DataError, MissingFileError, OutputError
 from posekit.records import cameras_from_columns, clips_from_columns
@@ -302,7 +302,7 @@ def test_output_that_cannot_be_written(raw, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 import posekit.stages.preprocess_h36m as stage
-from posekit.config import PreprocessH36M
+from posekit.config.data import PreprocessH36M
 calls, encode = 0, stage.encode_image
 def encode_or_die(*arguments):
     global calls
@@ -338,7 +338,7 @@ def test_a_killed_run_resumes_where_it_was(raw, tmp_path: Path, monkeypatch: pyt
 
 MEASURED = """
 import json, sys
-from posekit.config import PreprocessH36M
+from posekit.config.data import PreprocessH36M
 from posekit.stages.preprocess_h36m import preprocess_h36m
 peak = lambda: int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 peaks = [peak()]

@@ -17,7 +17,7 @@ import torch
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import DATASET
 from posekit.camera_stack import stack_cameras
-from posekit.config import PreprocessMultiview
+from posekit.config.data import PreprocessMultiview
 from posekit.datasets.crops import apply_affine, decode_image
 from posekit.errors import DataError, FormatError, InputError, MissingFileError, OutputError
 from posekit.geometry.triangulation import triangulate

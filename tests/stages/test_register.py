@@ -25,7 +25,7 @@ from posekit.body.model import BodyModel
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.camera_stack import stack_cameras
-from posekit.config import Register
+from posekit.config.labels import Register
 from posekit.errors import ArtifactError, ConfigError, DataError, InputError, MissingFileError
 from posekit.geometry.transforms import fit_similarity
 from posekit.records import Camera, Clip, camera_columns, clip_columns
@@ -334,7 +334,7 @@ def test_a_killed_run_is_taken_up(recording: Recording, tmp_path: Path) -> None:
     output = tmp_path / "fits.h5"
     code = (
         "import sys; from pathlib import Path; import torch; torch.set_num_threads(1);"
-        "from posekit.config import Register; from posekit.stages import register as s; s._SHARD_ROWS = 1;"
+        "from posekit.config.labels import Register; from posekit.stages import register as s; s._SHARD_ROWS = 1;"
         f"s.register(Register(dataset=Path({str(recording.dataset)!r}), output=Path({str(output)!r}), iters=60,"
         "shape='per-frame'))"
     )

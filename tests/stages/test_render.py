@@ -10,7 +10,7 @@ import pytest
 
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.writing import ArtifactWriter
-from posekit.config import Render
+from posekit.config.results import Render
 from posekit.datasets.media import open_frames
 from posekit.errors import FormatError, InputError
 from posekit.records import camera_columns, clip_columns

@@ -14,7 +14,7 @@ from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import CORRESPONDENCES, DATASET, TRUTH
 from posekit.body.smpl_file import load_body
 from posekit.camera_stack import stack_cameras
-from posekit.config import PreprocessH36M, SynthesizeH36M
+from posekit.config.data import PreprocessH36M, SynthesizeH36M
 from posekit.datasets.h36m import Selection, check, open_release
 from posekit.errors import ConfigError, InputError, MissingFileError, OutputError
 from posekit.records import cameras_from_columns

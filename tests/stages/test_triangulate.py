@@ -14,7 +14,7 @@ from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import JOINTS3D
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.camera_stack import stack_cameras
-from posekit.config import Triangulate
+from posekit.config.labels import Triangulate
 from posekit.errors import DataError, InputError
 from posekit.geometry.rotations import matrix_from_axis_angle
 from posekit.records import Camera, Clip, camera_columns, cameras_from_columns, clip_columns

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from posekit.cli.workspace import Workspace
-from posekit.config import SeededConfig, StageConfig, build_config, find_recipe, load_recipe
-from posekit.errors import MissingFileError
+from posekit.config.base import SeededConfig, StageConfig, build_config, find_recipe, load_recipe
+from posekit.errors import ConfigError, MissingFileError
 
 Runner = Callable[[StageConfig, bool], None]
 
@@ -67,7 +67,9 @@ def _from_workspace(config: type[StageConfig], name: str, workspace: Workspace) 
     role, default = config.role(name), config.model_fields[name].default
     if role in ("read_path", "write_path"):
         key = str(config.extra(name).get("workspace", ""))
-        if default is None:
+        if isinstance(default, tuple):
+            return tuple(workspace.path(path, "") for path in default)
+        if not isinstance(default, Path):
             return workspace.path(Path(), key) if key and workspace.value(key) else None
         path = workspace.path(default, key)
         return _only_dataset(path) if name == "dataset" else path
@@ -87,9 +89,20 @@ def _only_dataset(path: Path) -> Path:
 
 
 def _parsed(config: type[StageConfig], name: str, value: Any) -> Any:
-    if get_origin(_bare(config.model_fields[name].annotation)) is tuple and isinstance(value, str):
+    kind = get_origin(_bare(config.model_fields[name].annotation))
+    if kind is tuple and isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    if kind is Mapping and isinstance(value, str):
+        return _settings_of_a_stage(name, value)
     return value
+
+
+def _settings_of_a_stage(name: str, text: str) -> dict[str, str]:
+    """`iters=50,w-dense=0` as a mapping; the config of the stage that it is for checks the values."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(equals and key.strip() for key, equals, _ in pairs):
+        raise ConfigError(f"--{name.replace('_', '-')} takes settings of a stage", got=text, accepted="NAME=VALUE,...")
+    return {key.strip().replace("-", "_"): value.strip() for key, _, value in pairs}
 
 
 def _parameter(config: type[StageConfig], name: str) -> inspect.Parameter:
@@ -103,6 +116,12 @@ def _parameter(config: type[StageConfig], name: str) -> inspect.Parameter:
     elif get_origin(bare) is tuple:
         about = f"{about} Separate by commas."
         kind = str
+    elif get_origin(bare) is Mapping:
+        about = f"{about} As NAME=VALUE,..."
+        kind = str
+    if config.extra(name).get("positional"):
+        argument = Annotated[kind, typer.Argument(help=about, show_default=False)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=argument)
     return _extra(name, kind | None, None, about, option)
 
 
@@ -122,7 +141,7 @@ def _bare(annotation: Any) -> Any:
 
 def _shown(default: Any) -> str:
     """The default as a sentence for the help text; empty where the description says all there is."""
-    if default is None or default is False or default == ():
+    if default is None or default is False or default == () or default == {}:
         return ""
     if isinstance(default, tuple):
         default = ",".join(str(part) for part in default)

@@ -7,10 +7,10 @@ import time
 
 import typer
 
-from posekit import config
 from posekit.cli.console import print_json, print_report, say
 from posekit.cli.options import Runner, stage_command
-from posekit.config import StageConfig
+from posekit.config import data, labels, programs, results
+from posekit.config.base import StageConfig
 
 GROUPS = {
     "synthesize": "Render small synthetic data in the raw layout of a real data set.",
@@ -20,16 +20,16 @@ GROUPS = {
 }
 
 COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
-    ("synthesize h36m", config.SynthesizeH36M, "posekit.stages.synthesize:synthesize_h36m"),
-    ("preprocess h36m", config.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
-    ("preprocess multiview", config.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
-    ("triangulate", config.Triangulate, "posekit.stages.triangulate:triangulate"),
-    ("register", config.Register, "posekit.stages.register:register"),
-    ("eval h36m", config.Evaluate, "posekit.stages.evaluate:evaluate"),
-    ("render", config.Render, "posekit.stages.render:render"),
-    ("export", config.Export, "posekit.stages.export:export"),
-    ("body build", config.BuildBody, "posekit.stages.build_body:build_body"),
-    ("demo", config.Demo, "posekit.pipeline:demo"),
+    ("synthesize h36m", data.SynthesizeH36M, "posekit.stages.synthesize:synthesize_h36m"),
+    ("preprocess h36m", data.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
+    ("preprocess multiview", data.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
+    ("triangulate", labels.Triangulate, "posekit.stages.triangulate:triangulate"),
+    ("register", labels.Register, "posekit.stages.register:register"),
+    ("eval h36m", results.Evaluate, "posekit.stages.evaluate:evaluate"),
+    ("render", results.Render, "posekit.stages.render:render"),
+    ("export", results.Export, "posekit.stages.export:export"),
+    ("body build", programs.BuildBody, "posekit.stages.build_body:build_body"),
+    ("demo", programs.Demo, "posekit.pipelines.demo:demo"),
 )
 """(command as typed, config, module:function of the stage)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posekit.body.free_body.build import build_free_body
 from posekit.body.smpl_file import load_body
-from posekit.config import BuildBody
+from posekit.config.programs import BuildBody
 from posekit.errors import InputError
 from posekit.stages.report import StageReport
 

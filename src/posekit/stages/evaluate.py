@@ -14,7 +14,8 @@ from posekit.artifacts.schema import DATASET, FITS, JOINTS3D, TRUTH
 from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
-from posekit.config import Evaluate, beside
+from posekit.config.base import beside
+from posekit.config.results import Evaluate
 from posekit.errors import InputError
 from posekit.evaluation.comparison import Resampling, compare_joints
 from posekit.evaluation.predictions import FitSource, LabelSource

@@ -15,7 +15,8 @@ from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
-from posekit.config import Export, beside
+from posekit.config.base import beside
+from posekit.config.results import Export
 from posekit.errors import DataError, InputError
 from posekit.evaluation.predictions import FitJoints, Keys, check_same_body
 from posekit.export.gltf import AnimatedBody, write_glb

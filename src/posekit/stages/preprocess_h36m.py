@@ -22,7 +22,7 @@ from posekit.artifacts.provenance import Header, files_digest
 from posekit.artifacts.schema import DATASET
 from posekit.artifacts.shards import ShardedArtifact
 from posekit.artifacts.writing import ArtifactWriter
-from posekit.config import PreprocessH36M
+from posekit.config.data import PreprocessH36M
 from posekit.datasets.crops import crop_image, encode_image, square_crop
 from posekit.datasets.h36m import DISPLACED, Recording, Release, Selection, open_release
 from posekit.datasets.h36m_layout import FIRST_FRAME_NUMBER

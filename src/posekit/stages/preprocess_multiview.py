@@ -20,7 +20,7 @@ from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header, files_digest
 from posekit.artifacts.schema import DATASET
 from posekit.artifacts.shards import ShardedArtifact
-from posekit.config import PreprocessMultiview
+from posekit.config.data import PreprocessMultiview
 from posekit.datasets.calibration import pair_with_videos, read_calibration
 from posekit.datasets.crops import box_of_points, crop_image, encode_image, square_crop
 from posekit.datasets.media import FrameSource, open_frames

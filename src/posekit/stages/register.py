@@ -19,7 +19,8 @@ from posekit.artifacts.schema import CORRESPONDENCES, DATASET, FITS, JOINTS3D
 from posekit.artifacts.shards import ShardedArtifact
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
-from posekit.config import Register, beside
+from posekit.config.base import beside
+from posekit.config.labels import Register
 from posekit.errors import ConfigError, DataError, InputError
 from posekit.progress import track
 from posekit.records import Camera, camera_columns, cameras_from_columns

@@ -20,7 +20,8 @@ from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
-from posekit.config import Render, beside
+from posekit.config.base import beside
+from posekit.config.results import Render
 from posekit.errors import DataError, InputError
 from posekit.evaluation.predictions import Keys
 from posekit.export.tracks import world_is_camera_frame

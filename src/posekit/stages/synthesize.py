@@ -15,7 +15,7 @@ from posekit.artifacts.provenance import Header, files_digest
 from posekit.atomic import writing
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.body.surface import atlas_of
-from posekit.config import SynthesizeH36M
+from posekit.config.data import SynthesizeH36M
 from posekit.datasets.h36m import MISSING_IN_RELEASE, SUBJECTS, TRAIN_SUBJECTS
 from posekit.datasets.h36m_layout import Key
 from posekit.datasets.h36m_metadata import CAMERA_IDS

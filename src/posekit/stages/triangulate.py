@@ -13,7 +13,8 @@ from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, JOINTS3D
 from posekit.artifacts.writing import ArtifactWriter
-from posekit.config import Triangulate, beside
+from posekit.config.base import beside
+from posekit.config.labels import Triangulate
 from posekit.errors import DataError
 from posekit.labeling.anthropometry import PLAUSIBLE, why_implausible
 from posekit.labeling.rig import PairGeometry

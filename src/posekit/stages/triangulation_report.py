@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.config import Triangulate
+from posekit.config.labels import Triangulate
 from posekit.records import Camera
 from posekit.stages.report import StageReport, Table
 from posekit.stages.triangulation_quality import RAW, WRITTEN, TriangulationQuality

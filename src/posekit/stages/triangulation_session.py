@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from posekit.camera_stack import stack_cameras
-from posekit.config import Triangulate
+from posekit.config.labels import Triangulate
 from posekit.errors import DataError, InputError
 from posekit.geometry.cameras import Cameras
 from posekit.geometry.transforms import fit_similarity

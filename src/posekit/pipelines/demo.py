@@ -11,16 +11,10 @@ from typing import Any
 
 from posekit.artifacts.files import Artifact
 from posekit.atomic import writing
-from posekit.config import (
-    Demo,
-    Evaluate,
-    Export,
-    PreprocessH36M,
-    Register,
-    Render,
-    SynthesizeH36M,
-    Triangulate,
-)
+from posekit.config.data import PreprocessH36M, SynthesizeH36M
+from posekit.config.labels import Register, Triangulate
+from posekit.config.programs import Demo
+from posekit.config.results import Evaluate, Export, Render
 from posekit.stages.evaluate import evaluate
 from posekit.stages.export import export
 from posekit.stages.preprocess_h36m import preprocess_h36m

@@ -1,0 +1,82 @@
+"""Configs of the stages that evaluate, show and pass on results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from posekit.config.base import Device, SeededConfig, StageConfig, read_path, runtime, setting, write_path
+
+EvaluationProtocol = Literal[
+    "all",
+    "p1",
+    "p2",
+    "h36m-hmr-p1",
+    "h36m-hmr-p2",
+    "h36m-spin-p1",
+    "h36m-spin-p2",
+    "h36m-17",
+    "deform-and-learn",
+    "pose-resnet",
+]
+
+
+class Evaluate(SeededConfig):
+    """`posekit eval`: labels and fits against the ground truth of a data set."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact with ground truth.")
+    joints3d: Path | None = read_path(None, "Labels to evaluate; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to evaluate; default: fits/NAME.h5 when it is there.")
+    truth: Path | None = read_path(None, "Truth artifact of the studio, for errors of vertices.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Result to write; default: results/NAME.json.")
+    protocol: EvaluationProtocol = setting("all", "Published protocol that selects frames, joints and root.")
+    bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class Render(StageConfig):
+    """`posekit render`: meshes and skeletons on the original frames, and from other sides."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    raw: Path | None = read_path(None, "Folder of the original frames; default: where preprocess read them.")
+    joints3d: Path | None = read_path(None, "Joints to draw; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to draw; default: fits/NAME.h5 when it is there.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Folder to write into; default: renders/NAME.")
+    kind: Literal["overlay", "side", "turntable"] = setting("overlay", "What to draw.")
+    draw: Literal["auto", "mesh", "skeleton", "both"] = setting("auto", "What to draw on the frames.")
+    sequence: str | None = setting(None, "Name of the sequence; default: the first that has something to draw.")
+    camera: tuple[str, ...] = setting((), "Names of the cameras; empty: all.")
+    frames: int = setting(0, "Number of frames to draw; 0: all.", ge=0)
+    images: bool = setting(False, "Write PNG images instead of a video.")
+    opacity: float = setting(0.75, "Opacity of the mesh.", gt=0, le=1)
+    scale: float = setting(1.0, "Size of the output over the size of the frames.", gt=0, le=4)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class Export(StageConfig):
+    """`posekit export`: results in the formats of other programs."""
+
+    dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
+    joints3d: Path | None = read_path(None, "Joints to export; default: labels/NAME.joints3d.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to export; default: fits/NAME.h5 when it is there.")
+    body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
+    output: Path | None = write_path(None, "Folder to write into; default: exports/NAME.")
+    formats: tuple[Literal["trc", "csv", "npz", "obj", "ply", "glb"], ...] = setting(
+        ("trc", "glb"), "Formats to write."
+    )
+    sequence: str | None = setting(None, "Name of the sequence; default: all.")
+    person: int | None = setting(None, "Number of the person; default: all.", ge=0)
+    up: Literal["auto", "y", "z"] = setting(
+        "auto", "Up axis of the written files; auto: y, as OpenSim and glTF want it."
+    )
+
+
+class Compare(SeededConfig):
+    """`posekit eval compare`: two results of the same samples, paired."""
+
+    first: Path = read_path(None, "Result of `posekit eval`.", positional=True)
+    second: Path = read_path(None, "Result to compare it with.", positional=True)
+    output: Path | None = write_path(None, "Comparison to write; default: none.")
+    bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)

@@ -1,0 +1,25 @@
+"""What the configs of all trainings share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from posekit.config.base import Device, SeededConfig, runtime, setting, write_path
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+class TrainingConfig(SeededConfig):
+    """What every training has."""
+
+    output: Path = write_path("runs/model", "Folder of the run: weights, config, logs, checkpoint.")
+    epochs: int = setting(50, "Passes over the data.", ge=1)
+    batch: int = setting(30, "Samples of one step, over all processes.", ge=1)
+    lr: float = setting(1e-4, "Learning rate of Adam.", gt=0)
+    decay: Literal["none", "cosine"] = setting("none", "Lower the learning rate to 0 by the end, or never.")
+    precision: Precision = setting("32-true", "Arithmetic of the networks; bf16-mixed is faster on recent hardware.")
+    workers: int = runtime(2, "Threads that read and augment samples.", ge=1)
+    log_every: int = runtime(50, "Steps between two lines of the log.", ge=1)
+    checkpoint_every: int = runtime(500, "Steps between two checkpoints; there is one after each epoch, too.", ge=1)
+    device: Device = runtime("auto", "auto, cpu or cuda.")
