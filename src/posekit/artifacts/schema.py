@@ -225,7 +225,29 @@ TRUTH = Kind(
     },
 )
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (DATASET, JOINTS3D, CORRESPONDENCES, FITS, TRUTH)}
+ERRORS = Kind(
+    "errors",
+    1,
+    "the errors of every evaluated sample, beside a result, so that two results can be compared sample by sample",
+    {
+        "sequences": _SEQUENCES,
+        "errors": (
+            Column(
+                "heading", "str", "what was evaluated: joints3d, fits, predictions, mean-pose, or one with _vertices"
+            ),
+            *_KEY,
+            Column("camera", "int32", "row of the table `cameras` of the data set"),
+            Column(
+                "errors",
+                "float64",
+                "mean over the sample's points of each metric of the fact `metrics`, in its `units`; NaN: not measured",
+                ("M",),
+            ),
+        ),
+    },
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (DATASET, JOINTS3D, CORRESPONDENCES, FITS, TRUTH, ERRORS)}
 
 
 def kind_by_name(name: str) -> Kind:
