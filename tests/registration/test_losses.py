@@ -67,6 +67,25 @@ def test_landmarks_and_points_are_those_of_the_whole_mesh(wide: SegmentScaledBod
         torch.testing.assert_close(posed.joints, whole.joints)
 
 
+def test_points_posed_by_rotations_have_gradients(wide: SegmentScaledBody) -> None:
+    from posekit.geometry.rotations import matrix_from_axis_angle
+
+    parameters = random_parameters(wide, 2)
+    vertices = torch.randint(6890, (2, 3), generator=torch.Generator().manual_seed(1))
+    model = MatchedBody(wide, landmark_blends(wide, H36M17), vertices, parameters.betas)
+    rotations = matrix_from_axis_angle(parameters.pose)
+    posed, same = model.posed(rotations, parameters.segment_scales), model.pose(parameters)
+    for name in ("landmarks", "points", "joints"):
+        assert torch.equal(getattr(posed, name), getattr(same, name))
+
+    def objective(rotations: Tensor, scales: Tensor) -> Tensor:
+        posed = model.posed(rotations, scales)
+        return posed.landmarks.square().sum() + posed.points.sin().sum() + posed.joints.cos().sum()
+
+    inputs = (rotations.clone().requires_grad_(), parameters.segment_scales.clone().requires_grad_())
+    assert torch.autograd.gradcheck(objective, inputs, fast_mode=True)
+
+
 def test_data_terms_vanish_at_the_truth_and_are_means_of_squares(scene_maker: Any, body: SegmentScaledBody) -> None:
     scene = scene_maker(2, points=5, noise_px=0.0, noise_m=0.0)
     targets = scene.targets.cleaned()

@@ -43,7 +43,11 @@ class MatchedBody:
 
     def pose(self, parameters: BodyParameters) -> Posed:
         """The posed points; `betas` of the parameters are not looked at."""
-        transforms, joints = _transforms(self._body, parameters, self._rest_joints)
+        return self.posed(matrix_from_axis_angle(parameters.pose), parameters.segment_scales)
+
+    def posed(self, rotations: Float[Tensor, "B K 3 3"], segment_scales: Float[Tensor, "B K"]) -> Posed:
+        """The points posed by rotations relative to the parents, with gradients towards both."""
+        transforms, joints = _transforms(self._body, rotations, segment_scales, self._rest_joints)
         points = self._blend @ transforms.transpose(2, 3).flatten(1, 2)
         return Posed(points[:, : self._count], points[:, self._count :], joints)
 
@@ -61,7 +65,9 @@ class ShapedMatchedBody:
     def pose(self, parameters: BodyParameters) -> Posed:
         """The posed points."""
         betas = parameters.betas
-        transforms, joints = _transforms(self._body, parameters, self._body.rest_joints(betas))
+        rotations = matrix_from_axis_angle(parameters.pose)
+        rest_joints = self._body.rest_joints(betas)
+        transforms, joints = _transforms(self._body, rotations, parameters.segment_scales, rest_joints)
         landmarks = self._landmarks.shaped(betas) @ transforms.transpose(2, 3).flatten(1, 2)
         rest = self._positions + (self._directions @ betas[..., None]).reshape(self._positions.shape)
         maps = (self._weights @ transforms.flatten(2)).reshape(*self._positions.shape, 4)
@@ -73,8 +79,10 @@ class ShapedMatchedBody:
 
 
 def _transforms(
-    body: SegmentScaledBody, parameters: BodyParameters, rest_joints: Float[Tensor, "#B K 3"]
+    body: SegmentScaledBody,
+    rotations: Float[Tensor, "B K 3 3"],
+    segment_scales: Float[Tensor, "B K"],
+    rest_joints: Float[Tensor, "#B K 3"],
 ) -> tuple[Float[Tensor, "B K 3 4"], Float[Tensor, "B K 3"]]:
-    scales = parameters.segment_scales
-    turned, joints = body.kinematics(matrix_from_axis_angle(parameters.pose), rest_joints, scales)
-    return skinning_transforms(turned * scales[..., None, None], joints, rest_joints), joints
+    turned, joints = body.kinematics(rotations, rest_joints, segment_scales)
+    return skinning_transforms(turned * segment_scales[..., None, None], joints, rest_joints), joints
