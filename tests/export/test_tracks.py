@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posekit.evaluation.predictions import Keys
+from posekit.evaluation.keys import Keys
 from posekit.export.tracks import Selection, on_regular_grid, people
 
 

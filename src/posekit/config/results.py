@@ -17,20 +17,35 @@ EvaluationProtocol = Literal[
     "h36m-spin-p2",
     "h36m-17",
     "deform-and-learn",
+    "deform-and-learn-train",
     "pose-resnet",
 ]
 
+Heading = Literal["predictions", "fits", "joints3d", "mean-pose"]
+
 
 class Evaluate(SeededConfig):
-    """`posekit eval`: labels and fits against the ground truth of a data set."""
+    """`posekit eval`: labels, fits and predictions against the ground truth of a data set."""
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact with ground truth.")
     joints3d: Path | None = read_path(None, "Labels to evaluate; default: labels/NAME.joints3d.h5 when it is there.")
     fits: Path | None = read_path(None, "Fits to evaluate; default: fits/NAME.h5 when it is there.")
+    predictions: Path | None = read_path(
+        None, "Predictions to evaluate; default: predictions/NAME.h5 when it is there."
+    )
     truth: Path | None = read_path(None, "Truth artifact of the studio, for errors of vertices.")
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Result to write; default: results/NAME.json.")
     protocol: EvaluationProtocol = setting("all", "Published protocol that selects frames, joints and root.")
+    split: Literal["all", "train", "test"] = setting(
+        "all", "Sequences of the data set to take, where the protocol does not choose the subjects itself."
+    )
+    canonical: Literal["training", "constant"] = setting(
+        "training",
+        "Bone length that the protocols deform-and-learn rescale to: that of the average training subject of the data "
+        "set, or 4.150 m; 4.150 m as well where the data set has no training subjects with ground truth.",
+    )
+    baseline: bool = setting(False, "Evaluate the mean pose of the training samples, too.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
     device: Device = runtime("auto", "auto, cpu or cuda.")
 
@@ -74,9 +89,13 @@ class Export(StageConfig):
 
 
 class Compare(SeededConfig):
-    """`posekit eval compare`: two results of the same samples, paired."""
+    """`posekit eval compare`: two results, paired sample by sample."""
 
     first: Path = read_path(None, "Result of `posekit eval`.", positional=True)
     second: Path = read_path(None, "Result to compare it with.", positional=True)
-    output: Path | None = write_path(None, "Comparison to write; default: none.")
+    output: Path | None = write_path(None, "JSON file to write the comparison to; default: none.")
+    heading: Heading | None = setting(
+        None, "What to compare; default: the first of predictions, fits, joints3d, mean-pose that both results hold."
+    )
+    second_heading: Heading | None = setting(None, "What to take of the second result; default: the same.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)

@@ -14,9 +14,10 @@ from torch import Tensor
 from posekit.artifacts.files import Artifact
 from posekit.errors import DataError, InputError
 from posekit.evaluation import metrics
-from posekit.evaluation.predictions import Keys, Optics, Source
+from posekit.evaluation.keys import Keys
+from posekit.evaluation.predictions import Optics, Source
 from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, Alignment, Protocol
-from posekit.evaluation.report import ErrorTable, Groups, Summary, summarize
+from posekit.evaluation.report import ErrorTable, Groups, Summary, sample_errors, summarize
 from posekit.progress import track
 from posekit.records import Clip, cameras_from_columns, clips_from_columns
 from posekit.skeleton.catalog import CATALOG
@@ -30,6 +31,8 @@ _FEWEST_SEQUENCES = 10
 
 _PIXEL_CROP, _PIXEL_MARGIN = 224, 1.2
 """Errors in the image are pixels of a square crop of this side, drawn this much larger than the person's box."""
+
+PIXEL_UNIT = f"pixels of a {_PIXEL_CROP} px crop, {_PIXEL_MARGIN} times the person's box"
 
 _PIXELS, _PCK, _AUC = "per_pixel", "pck3d", "auc3d"
 
@@ -69,8 +72,7 @@ class _Collected:
     """What has been measured so far."""
 
     errors: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    sequence: list[np.ndarray] = field(default_factory=list)
-    frame: list[np.ndarray] = field(default_factory=list)
+    keys: list[Keys] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     outside: int = 0
     joints_left_out: int = 0
@@ -86,7 +88,7 @@ class _Comparison:
         cameras = cameras_from_columns(dataset.table("cameras"))
         self.clips = clips_from_columns(dataset.table("sequences"))
         self.optics = Optics(cameras)
-        self.wanted = _wanted(protocol, self.clips, [camera.name for camera in cameras])
+        self.wanted = wanted_views(protocol, self.clips, [camera.name for camera in cameras])
         self.collected = _Collected()
 
     def add(self, rows: slice) -> None:
@@ -95,7 +97,7 @@ class _Comparison:
         self.collected.outside += int((~inside).sum())
         if not inside.any():
             return
-        keys = Keys(keys.sequence[inside], keys.frame[inside], keys.person[inside], keys.camera[inside])
+        keys = keys.at(inside)
         truth_points = self.dataset.read("samples", "joints3d", rows)[inside].astype(np.float64)
         boxes = self.dataset.read("samples", "bbox", rows)[inside].astype(np.float64)
         predicted = self.source.predict(keys)
@@ -108,9 +110,8 @@ class _Comparison:
         truth_pixels = self.truth_joints.take(self.optics.pixels(truth_points[good], keys.camera[good]))
         predicted_pixels = self.predicted_joints.take(predicted.pixels[good])
         distances = np.linalg.norm(predicted_pixels - truth_pixels, axis=-1)[:, :-1]
-        self._keep(_PIXELS, np.where(valid[good, :-1], distances * _pixel_scale(boxes[good])[:, None], np.nan))
-        self.collected.sequence.append(keys.sequence[good])
-        self.collected.frame.append(keys.frame[good])
+        self._keep(_PIXELS, np.where(valid[good, :-1], distances * pixel_scale(boxes[good])[:, None], np.nan))
+        self.collected.keys.append(keys.at(good))
 
     def _sort_out(
         self, reasons: Sequence[str], truth: Float[np.ndarray, "N J 3"], valid: Bool[np.ndarray, "N J"]
@@ -170,19 +171,20 @@ class _Comparison:
 
     def summary(self, resampling: Resampling) -> Summary:
         collected = self.collected
-        if not collected.sequence:
+        if not collected.keys:
             reasons = [f"{count} x {reason}" for reason, count in collected.skipped.most_common()]
             raise DataError(
                 f"nothing of {self.source.name} can be evaluated by protocol {self.protocol.name}",
                 got=[*reasons, f"{collected.outside} x outside the protocol"],
             )
-        sequence, frame = np.concatenate(collected.sequence), np.concatenate(collected.frame)
-        groups = resampled_groups(self.clips, sequence, frame)
-        tables = [self._table(metric, np.concatenate(parts)) for metric, parts in collected.errors.items()]
+        keys = Keys.joined(collected.keys)
+        groups = resampled_groups(self.clips, keys.sequence, keys.frame)
+        measured = {metric: np.concatenate(parts) for metric, parts in collected.errors.items()}
+        tables = [self._table(metric, errors) for metric, errors in measured.items() if not np.isnan(errors).all()]
         return Summary(
             title=f"{self.source.name}, {self.protocol.title}",
             metrics=[summarize(table, groups, bootstrap=resampling.draws, seed=resampling.seed) for table in tables],
-            evaluated=len(sequence),
+            evaluated=len(keys),
             skipped=dict(sorted(collected.skipped.items())),
             facts={
                 "protocol": self.protocol.to_dict(),
@@ -191,8 +193,9 @@ class _Comparison:
                 "joints_left_out": collected.joints_left_out,
                 "degenerate": collected.degenerate,
                 "interval_from": groups.unit_name,
-                "pixel_unit": f"pixels of a {_PIXEL_CROP} px crop, {_PIXEL_MARGIN} times the person's box",
+                "pixel_unit": PIXEL_UNIT,
             },
+            samples=sample_errors(tables, keys),
         )
 
     def _table(self, metric: str, errors: Float[np.ndarray, "N J"]) -> ErrorTable:
@@ -225,16 +228,19 @@ def resampled_groups(clips: Sequence[Clip], sequence: Int[np.ndarray, "N"], fram
     return Groups(actions.tolist(), instant.reshape(-1).tolist(), "instants")
 
 
-def _wanted(protocol: Protocol, clips: Sequence[Clip], cameras: Sequence[str]) -> Bool[np.ndarray, "S C"]:
+def wanted_views(protocol: Protocol, clips: Sequence[Clip], cameras: Sequence[str]) -> Bool[np.ndarray, "S C"]:
     """For each sequence and camera, whether the protocol takes it."""
     rows = [
-        [protocol.selects(subject=clip.subject, camera=camera, trial=clip.trial, frame=0) for camera in cameras]
+        [
+            protocol.selects(subject=clip.subject, camera=camera, trial=clip.trial, frame=0, split=clip.split)
+            for camera in cameras
+        ]
         for clip in clips
     ]
     return np.array(rows, dtype=bool).reshape(len(clips), len(cameras))
 
 
-def _pixel_scale(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N"]:
+def pixel_scale(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N"]:
     """Crop pixels for each pixel of the original image; NaN for boxes that are none."""
     side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     return np.where(side > 0, _PIXEL_CROP / (_PIXEL_MARGIN * np.where(side > 0, side, 1.0)), np.nan)

@@ -8,84 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from posekit.artifacts.files import Artifact
 from posekit.body.segment_scaled import RestPoints, SegmentScaledBody
 from posekit.camera_stack import stack_cameras
 from posekit.errors import InputError
+from posekit.evaluation.keys import ALL_VIEWS, Keys, RowIndex
 from posekit.geometry.rotations import matrix_from_9d, matrix_from_axis_angle
 from posekit.records import Camera, cameras_from_columns
 from posekit.registration.landmarks import landmark_blends
 from posekit.registration.posing import crop_pixels
 from posekit.skeleton.skeleton import Skeleton
 
-ALL_VIEWS = -1
-
 _BODIES_AT_ONCE = 2048
 
 NO_PREDICTION = "no prediction"
 NOT_TRUSTED = "prediction marked as not usable"
 NO_POSE = "pose of the camera unknown"
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Which samples: rows of a data set by sequence, frame, person and camera."""
-
-    sequence: Int[np.ndarray, "N"]
-    frame: Int[np.ndarray, "N"]
-    person: Int[np.ndarray, "N"]
-    camera: Int[np.ndarray, "N"]
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def seen_by(self, camera: int) -> Keys:
-        """The same people and frames under another camera number."""
-        return Keys(self.sequence, self.frame, self.person, np.full(len(self), camera))
-
-    @staticmethod
-    def read(artifact: Artifact, table: str, rows: slice | None = None) -> Keys:
-        """The keys of a table; rows without a camera join all views."""
-        sequence, frame, person = (
-            artifact.read(table, name, rows).astype(np.int64) for name in ("sequence", "frame", "person")
-        )
-        has_camera = any(column.name == "camera" for column in artifact.kind.tables[table])
-        camera = artifact.read(table, "camera", rows) if has_camera else np.full(len(sequence), ALL_VIEWS)
-        return Keys(sequence, frame, person, camera.astype(np.int64))
-
-
-class RowIndex:
-    """Finds the rows of a table by key."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._bounds = [
-            (int(values.min()), int(values.max()) + 1) if len(values) else (0, 1)
-            for values in (keys.sequence, keys.frame, keys.person, keys.camera)
-        ]
-        packed = self._packed(keys)
-        self._order = np.argsort(packed, kind="stable")
-        self._sorted = packed[self._order]
-
-    def find(self, keys: Keys) -> Int[np.ndarray, "N"]:
-        """The (last) row of each key, or -1."""
-        wanted = self._packed(keys)
-        place = np.searchsorted(self._sorted, wanted, side="right") - 1
-        if not len(self._sorted):
-            return np.full(len(keys), -1)
-        found = (place >= 0) & (wanted >= 0) & (self._sorted[np.maximum(place, 0)] == wanted)
-        return np.where(found, self._order[np.maximum(place, 0)], -1)
-
-    def _packed(self, keys: Keys) -> Int[np.ndarray, "N"]:
-        packed = np.zeros(len(keys), dtype=np.int64)
-        inside = np.ones(len(keys), dtype=bool)
-        parts = (keys.sequence, keys.frame, keys.person, keys.camera)
-        for values, (low, high) in zip(parts, self._bounds, strict=True):
-            packed = packed * (high - low) + (values - low)
-            inside &= (values >= low) & (values < high)
-        return np.where(inside, packed, -1)
 
 
 @dataclass(frozen=True)
@@ -172,47 +113,84 @@ class LabelSource(Source):
         return Predicted(points, self._optics.pixels(points, keys.camera), reason.tolist())
 
 
-class FitSource(Source):
-    """The joints of fitted bodies, as points of the body's surface and rig under the names of a skeleton."""
+@dataclass(frozen=True)
+class FoundFits:
+    """For each sample the row of its fit (-1: none), why there is none to use (or empty), and whether it is weak perspective."""
 
-    name = "fits"
+    rows: Int[np.ndarray, "N"]
+    reason: np.ndarray
+    weak: Bool[np.ndarray, "N"]
 
-    def __init__(
-        self, artifact: Artifact, dataset_cameras: Sequence[Camera], body: SegmentScaledBody, skeleton: Skeleton
-    ) -> None:
-        check_same_body(artifact, body)
-        self.skeleton = skeleton
-        self._artifact = artifact
-        self._joints = FitJoints(body, skeleton)
+
+class FitViews:
+    """Fits as the samples of a data set see them."""
+
+    def __init__(self, artifact: Artifact, dataset_cameras: Sequence[Camera]) -> None:
         self._index = RowIndex(Keys.read(artifact, "fits"))
         self._usable, self._why = artifact.read("fits", "ok"), artifact.read("fits", "reason")
+        self._has_crops = artifact.has("fits", "crop_from_image")
         self._poses = Poses(dataset_cameras, cameras_from_columns(artifact.table("cameras")))
         self._optics = Optics(dataset_cameras)
 
-    def predict(self, keys: Keys) -> Predicted:
-        """Joints of the fit of this very view where there is one, else of the fit that joins all views."""
+    def find(self, keys: Keys) -> FoundFits:
+        """The fit of this very view where there is one, else the fit that joins all views."""
         own = self._index.find(keys)
         rows = np.where(own >= 0, own, self._index.find(keys.seen_by(ALL_VIEWS)))
         reason = np.where(rows < 0, NO_PREDICTION, "").astype(object)
         refused = (rows >= 0) & ~self._usable[np.maximum(rows, 0)]
         reason[refused] = [f"{NOT_TRUSTED}: {why}" if why else NOT_TRUSTED for why in self._why[rows[refused]]]
-        weak = self._artifact.has("fits", "crop_from_image") & (own >= 0)
+        weak = self._has_crops & (own >= 0)
         reason[(reason == "") & ~weak & ~self._poses.known[keys.camera]] = NO_POSE
-        good = np.flatnonzero(reason == "")
+        return FoundFits(rows, reason, weak)
+
+    def seen(
+        self,
+        points: Float[np.ndarray, "N P 3"],
+        fits: Mapping[str, np.ndarray],
+        weak: Bool[np.ndarray, "N"],
+        camera: Int[np.ndarray, "N"],
+    ) -> tuple[Float[np.ndarray, "N P 3"], Float[np.ndarray, "N P 2"]]:
+        """Points of posed fits in metres in the axes of their cameras, and in pixels of the original image."""
+        metric, pixels = np.empty(points.shape), np.empty((*points.shape[:2], 2))
+        deep = ~weak
+        metric[deep] = self._poses.camera_from_world(points[deep], camera[deep])
+        pixels[deep] = self._optics.pixels(metric[deep], camera[deep])
+        if weak.any():
+            # Crop units lead to metres by the fit's own scale; the origin then is that of the crop, not of the camera.
+            metric[weak] = points[weak] / fits["scale"][weak][:, None, None]
+            pixels[weak] = crop_pixels(torch.from_numpy(points[weak]), fits["crop_from_image"][weak]).numpy()
+        return metric, pixels
+
+
+class FitSource(Source):
+    """The joints of fitted or predicted bodies, as points of the body's surface and rig under the names of a skeleton."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        dataset_cameras: Sequence[Camera],
+        body: SegmentScaledBody,
+        skeleton: Skeleton,
+        name: str = "fits",
+    ) -> None:
+        check_same_body(artifact, body)
+        self.name, self.skeleton = name, skeleton
+        self._artifact = artifact
+        self._joints = FitJoints(body, skeleton)
+        self._views = FitViews(artifact, dataset_cameras)
+
+    def predict(self, keys: Keys) -> Predicted:
+        """Joints of the fit of this very view where there is one, else of the fit that joins all views."""
+        found = self._views.find(keys)
+        good = np.flatnonzero(found.reason == "")
         points = np.full((len(keys), len(self.skeleton), 3), np.nan)
         pixels = np.full((len(keys), len(self.skeleton), 2), np.nan)
-        used, which = np.unique(rows[good], return_inverse=True)
+        used, which = np.unique(found.rows[good], return_inverse=True)
         fits = self._artifact.table("fits", used)
+        repeated = {name: values[which] for name, values in fits.items() if name in ("scale", "crop_from_image")}
         joints = self._joints.of(fits)[which]
-        flat, deep = weak[good], ~weak[good]
-        points[good[deep]] = self._poses.camera_from_world(joints[deep], keys.camera[good[deep]])
-        pixels[good[deep]] = self._optics.pixels(points[good[deep]], keys.camera[good[deep]])
-        if flat.any():
-            # Crop units lead to metres by the fit's own scale; the origin then is that of the crop, not of the camera.
-            points[good[flat]] = joints[flat] / fits["scale"][which[flat]][:, None, None]
-            maps = fits["crop_from_image"][which[flat]]
-            pixels[good[flat]] = crop_pixels(torch.from_numpy(joints[flat]), maps).numpy()
-        return Predicted(points, pixels, reason.tolist())
+        points[good], pixels[good] = self._views.seen(joints, repeated, found.weak[good], keys.camera[good])
+        return Predicted(points, pixels, found.reason.tolist())
 
 
 class FitJoints:

@@ -6,12 +6,13 @@ families of papers. A result therefore carries its whole protocol. Nothing here 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from posekit.errors import InputError
 
 Alignment = Literal["root", "procrustes", "scale", "bone_length"]
+Split = Literal["all", "train", "test"]
 
 METRIC_OF_ALIGNMENT: dict[Alignment, str] = {
     "root": "mpjpe",
@@ -21,10 +22,13 @@ METRIC_OF_ALIGNMENT: dict[Alignment, str] = {
 }
 
 H36M_FRONTAL_CAMERA = "60457274"
+H36M_TRAINING = ("S1", "S5", "S6", "S7", "S8")
 H36M_TEST = ("S9", "S11")
 
 H36M_BONE_LENGTH = 4.150
 """Length of the 16 bones of Human3.6M's 17 joints in the skeleton of its exponential-map recordings, m."""
+
+_CONSTANT = "the skeleton of Human3.6M's exponential-map recordings"
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Protocol:
 
     `skeleton` names the joints that are measured, or is None for all that the data set has. `roots` are the joints whose
     mean is the root (they need not be measured themselves). Empty `subjects`, `cameras` and `trials` mean all. Of the
-    frames of a video those with ``frame % stride == 0`` count. `headline` is the alignment of the published figure.
-    `canonical_bone_length` (m) is what all bones sum to after the alignment by bone length.
+    frames of a video those with ``frame % stride == 0`` count; `split` narrows them to sequences that the data set marks
+    as train or test. `headline` is the alignment of the published figure. `canonical_bone_length` (m) is what all bones
+    sum to after the alignment by bone length, and `canonical_from` says where that length is from.
     """
 
     name: str
@@ -48,13 +53,16 @@ class Protocol:
     cameras: tuple[str, ...] = ()
     trials: tuple[int, ...] = ()
     stride: int = 1
+    split: Split = "all"
     canonical_bone_length: float | None = None
+    canonical_from: str = ""
     action_average: bool = False
 
-    def selects(self, *, subject: str, camera: str, trial: int, frame: int) -> bool:
+    def selects(self, *, subject: str, camera: str, trial: int, frame: int, split: str = "") -> bool:
         """Whether a view of a frame is evaluated. A camera that is not known (empty) is let through."""
         return (
             (not self.subjects or subject in self.subjects)
+            and self.split in ("all", split)
             and (not self.cameras or not camera or camera in self.cameras)
             and (not self.trials or trial in self.trials)
             and frame % self.stride == 0
@@ -131,6 +139,19 @@ _CATALOG = (
         alignments=("bone_length", "root", "procrustes", "scale"),
         subjects=H36M_TEST,
         canonical_bone_length=H36M_BONE_LENGTH,
+        canonical_from=_CONSTANT,
+    ),
+    Protocol(
+        name="deform-and-learn-train",
+        title="Yoshiyasu and Gamez 2019, on the training subjects",
+        frames="S1, S5, S6, S7 and S8, all four cameras, every frame, 17 joints, "
+        "prediction rescaled to the canonical bone length",
+        headline="bone_length",
+        skeleton="h36m17",
+        alignments=("bone_length", "root", "procrustes", "scale"),
+        subjects=H36M_TRAINING,
+        canonical_bone_length=H36M_BONE_LENGTH,
+        canonical_from=_CONSTANT,
     ),
     Protocol(
         name="pose-resnet",
@@ -154,3 +175,17 @@ def protocol_by_name(name: str) -> Protocol:
         return PROTOCOLS[ALIASES.get(name, name)]
     except KeyError:
         raise InputError("unknown protocol", got=name, accepted=[*PROTOCOLS, *ALIASES]) from None
+
+
+def narrowed(protocol: Protocol, split: Split) -> Protocol:
+    """A protocol on one split of the data set; InputError for protocols that choose their subjects themselves."""
+    if split == "all":
+        return protocol
+    if protocol.subjects:
+        raise InputError(
+            f"protocol {protocol.name} chooses its subjects itself",
+            got=f"split {split}",
+            accepted="split all",
+            hint="Use --protocol all, or --protocol deform-and-learn-train for the training subjects",
+        )
+    return replace(protocol, split=split, frames=f"{protocol.frames}; sequences of the split {split}")

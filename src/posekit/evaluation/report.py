@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from posekit.evaluation.keys import Keys
+from posekit.evaluation.sample_errors import SampleErrors
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 
 
@@ -75,13 +77,17 @@ class MetricSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """An evaluation: its metrics, how many samples they rest on, and how many were left out and why."""
+    """An evaluation: its metrics, how many samples they rest on, and how many were left out and why.
+
+    `samples` are the errors of the single samples, where they are kept.
+    """
 
     title: str
     metrics: Sequence[MetricSummary]
     evaluated: int
     skipped: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    samples: SampleErrors | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -99,10 +105,12 @@ class Summary:
         return columns, [
             [
                 metric.metric,
-                _number(metric.mean),
-                "" if metric.interval is None else f"{_number(metric.interval[0])} to {_number(metric.interval[1])}",
-                _number(metric.median),
-                _number(metric.mean_of_actions),
+                shown_number(metric.mean),
+                ""
+                if metric.interval is None
+                else f"{shown_number(metric.interval[0])} to {shown_number(metric.interval[1])}",
+                shown_number(metric.median),
+                shown_number(metric.mean_of_actions),
                 metric.unit,
                 str(metric.samples),
             ]
@@ -121,7 +129,7 @@ class Summary:
         shown = [(metric, part) for metric, part in zip(self.metrics, parts, strict=True) if part]
         rows = list(dict.fromkeys(name for _, part in shown for name in part))
         columns = [what, *(f"{metric.metric} [{metric.unit}]" for metric, _ in shown)]
-        return columns, [[row, *(_number(part.get(row)) for _, part in shown)] for row in rows]
+        return columns, [[row, *(shown_number(part.get(row)) for _, part in shown)] for row in rows]
 
 
 def summarize(table: ErrorTable, groups: Groups, *, bootstrap: int = 1000, seed: int = 0) -> MetricSummary:
@@ -155,18 +163,41 @@ def bootstrap_interval(
 
     None when there are fewer than two units, from which nothing can be learned about spread.
     """
+    means = resampled_means(values[:, None], units, resamplings, seed)
+    return None if means is None else percentile_interval(means[:, 0])
+
+
+def resampled_means(
+    values: Float[np.ndarray, "N M"], units: np.ndarray, resamplings: int, seed: int
+) -> Float[np.ndarray, "R M"] | None:
+    """Means of columns over samples whose units were drawn again with replacement, the same draw for all columns.
+
+    None when there are fewer than two units.
+    """
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1 if len(unit) else 0
     if count < 2:
         return None
-    sums, sizes = np.bincount(unit, values, count), np.bincount(unit, minlength=count).astype(float)
+    sums = np.stack([np.bincount(unit, column, count) for column in values.T], axis=1)
+    sizes = np.bincount(unit, minlength=count).astype(float)
     generator = np.random.default_rng(seed)
-    means: list[float] = []
-    for _ in range(resamplings):
+    means = np.empty((resamplings, values.shape[1]))
+    for mean in means:
         drawn = np.bincount(generator.integers(count, size=count), minlength=count)
-        means.append(float(drawn @ sums / (drawn @ sizes)))
-    low, high = np.percentile(means, [2.5, 97.5])
+        mean[:] = drawn @ sums / (drawn @ sizes)
+    return means
+
+
+def percentile_interval(draws: Float[np.ndarray, "R"]) -> tuple[float, float]:
+    """The middle 95 % of bootstrap draws."""
+    low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def sample_errors(tables: Sequence[ErrorTable], keys: Keys) -> SampleErrors:
+    """The mean of every sample over its points, in the unit of each table."""
+    means = {table.metric: _nanmean(table.errors.astype(np.float64) * table.factor, axis=1) for table in tables}
+    return SampleErrors(keys, means, {table.metric: table.unit for table in tables})
 
 
 def _nanmean(values: Float[np.ndarray, "A B"], axis: int) -> Float[np.ndarray, "C"]:
@@ -184,7 +215,8 @@ def _json_number(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else value
 
 
-def _number(value: float | None) -> str:
+def shown_number(value: float | None) -> str:
+    """A measured value with as many digits as tables show."""
     if value is None:
         return ""
     return "n/a" if np.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from posekit.artifacts.files import Artifact
-from posekit.evaluation.predictions import ALL_VIEWS, FitJoints, Keys
+from posekit.evaluation.keys import ALL_VIEWS, Keys
+from posekit.evaluation.predictions import FitJoints
 from posekit.records import cameras_from_columns
 
 

@@ -1,106 +1,136 @@
-"""`posekit eval`: labels and fits against the ground truth of a data set, by a published protocol."""
+"""`posekit eval`: labels, fits and predictions against the ground truth of a data set, by a published protocol."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from posekit.artifacts.files import Artifact
+from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, FITS, JOINTS3D, TRUTH
+from posekit.artifacts.schema import DATASET, ERRORS, FITS, JOINTS3D, TRUTH
 from posekit.atomic import replacing
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config.base import beside
 from posekit.config.results import Evaluate
 from posekit.errors import InputError
+from posekit.evaluation.baseline import MeanPose
+from posekit.evaluation.bone_lengths import with_canonical_length
 from posekit.evaluation.comparison import Resampling, compare_joints
 from posekit.evaluation.predictions import FitSource, LabelSource
-from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, Protocol, protocol_by_name
+from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, Protocol, narrowed, protocol_by_name
 from posekit.evaluation.report import Summary
-from posekit.evaluation.vertices import compare_vertices
+from posekit.evaluation.sample_errors import write_sample_errors
+from posekit.evaluation.vertices import Bodies, compare_vertices
 from posekit.records import cameras_from_columns
 from posekit.stages.device import resolve_device
-from posekit.stages.report import (
-    StageReport,
-    Table,
-    input_digests,
-    open_optional,
-    optional_input,
-    require_same_source,
-)
+from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
 
 STAGE = "eval"
 _LOW_COVERAGE = 0.95
 
 
 def evaluate(settings: Evaluate) -> StageReport:
-    """Writes `results/NAME.json` with every figure and the whole protocol; skips the work when that is there already.
+    """Writes `results/NAME.json` with every figure and the whole protocol, and the errors of the single samples beside it.
 
-    Raises InputError when there is nothing to evaluate or no ground truth, or when labels or fits were made from another
-    version of the data set.
+    Skips the work when both are there already. Raises InputError when there is nothing to evaluate or no ground truth, or
+    when labels, fits or predictions were made from another version of the data set.
     """
-    protocol = protocol_by_name(settings.protocol)
+    protocol = narrowed(protocol_by_name(settings.protocol), settings.split)
     output = settings.output or beside(settings.dataset, "results", ".json")
-    joints_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
-    fits_path = optional_input(settings.fits, beside(settings.dataset, "fits", ".h5"))
     with ExitStack() as stack:
-        dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
-        joints3d, fits, truth = (
-            artifact if artifact is None else stack.enter_context(artifact)
-            for artifact in (
-                open_optional(joints_path, JOINTS3D),
-                open_optional(fits_path, FITS),
-                open_optional(settings.truth, TRUTH),
-            )
-        )
-        for made_from in (joints3d, fits):
-            if made_from is not None:
-                require_same_source(made_from, "dataset", dataset)
-        if joints3d is None and fits is None:
-            raise InputError(
-                "nothing to evaluate",
-                got=f"neither labels nor fits of {settings.dataset}",
-                hint="Run `posekit triangulate` or `posekit register` first, or name a file with --joints3d or --fits",
-            )
-        digests = input_digests(dataset=dataset, joints3d=joints3d, fits=fits, truth=truth)
-        header = Header("result", STAGE, settings.settings(), digests, seed=settings.seed)
+        inputs = _open_inputs(settings, stack)
+        header = Header("result", STAGE, settings.settings(), inputs.digests(), seed=settings.seed)
+        errors_header = replace(header, kind="errors")
         earlier = None if settings.force else _earlier(output, header)
-        if earlier is not None:
+        if earlier is not None and is_current(errors_path(output), errors_header):
             return _report(output, earlier, protocol, skipped=True)
         if settings.dry_run:
-            names = [artifact.path.name for artifact in (joints3d, fits) if artifact is not None]
+            names = [
+                *(artifact.path.name for artifact in inputs.evaluated.values()),
+                *["the mean pose"] * settings.baseline,
+            ]
             note = f"would compare {' and '.join(names)} with {settings.dataset.name} by protocol {protocol.name}"
             return StageReport(STAGE, [], notes=[note])
-        summaries = _summaries(settings, protocol, dataset, joints3d, fits, truth)
+        if settings.canonical == "training":
+            protocol = with_canonical_length(inputs.dataset, protocol)
+        summaries = _summaries(settings, protocol, inputs)
+        samples = {name: summary.samples for name, summary in summaries.items() if summary.samples is not None}
+        write_sample_errors(errors_path(output), errors_header, inputs.dataset.table("sequences"), samples)
     result = _result(settings, header, protocol, summaries)
+    with Artifact(errors_path(output), ERRORS) as written:
+        result["errors"] = {"file": written.path.name, "digest": written.digest}
     with replacing(output) as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return _report(output, result, protocol, skipped=False)
 
 
-def _summaries(
-    settings: Evaluate,
-    protocol: Protocol,
-    dataset: Artifact,
-    joints3d: Artifact | None,
-    fits: Artifact | None,
-    truth: Artifact | None,
-) -> dict[str, Summary]:
+def errors_path(result: Path) -> Path:
+    """Where the errors of the single samples of a result stand."""
+    return result.with_suffix(".errors.h5")
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is opened: the data set, what is evaluated (by heading), and the truth of the vertices."""
+
+    dataset: Artifact
+    evaluated: Mapping[str, Artifact]
+    truth: Artifact | None
+
+    def digests(self) -> dict[str, str]:
+        return input_digests(dataset=self.dataset, **self.evaluated, truth=self.truth)
+
+
+def _open_inputs(settings: Evaluate, stack: ExitStack) -> _Inputs:
+    dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
+    paths = {
+        "joints3d": optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5")),
+        "fits": optional_input(settings.fits, beside(settings.dataset, "fits", ".h5")),
+        "predictions": optional_input(settings.predictions, beside(settings.dataset, "predictions", ".h5")),
+    }
+    evaluated = {}
+    for heading, path in paths.items():
+        if path is not None:
+            evaluated[heading] = stack.enter_context(Artifact(path, JOINTS3D if heading == "joints3d" else FITS))
+            require_same_source(evaluated[heading], "dataset", dataset)
+    if not evaluated and not settings.baseline:
+        raise InputError(
+            "nothing to evaluate",
+            got=f"neither labels nor fits nor predictions of {settings.dataset}",
+            hint="Run `posekit triangulate`, `register` or `predict` first, or name a file with --joints3d, --fits or "
+            "--predictions",
+        )
+    truth = None if settings.truth is None else stack.enter_context(Artifact(settings.truth, TRUTH))
+    return _Inputs(dataset, evaluated, truth)
+
+
+def _summaries(settings: Evaluate, protocol: Protocol, inputs: _Inputs) -> dict[str, Summary]:
     resampling = Resampling(settings.bootstrap, settings.seed)
+    dataset = inputs.dataset
     cameras = cameras_from_columns(dataset.table("cameras"))
     summaries = {}
-    if joints3d is not None:
-        summaries["joints3d"] = compare_joints(dataset, LabelSource(joints3d, cameras), protocol, resampling)
-    if fits is not None:
+    if "joints3d" in inputs.evaluated:
+        source = LabelSource(inputs.evaluated["joints3d"], cameras)
+        summaries["joints3d"] = compare_joints(dataset, source, protocol, resampling)
+    bodies = {heading: artifact for heading, artifact in inputs.evaluated.items() if heading != "joints3d"}
+    if bodies:
         body = SegmentScaledBody(load_body(settings.body)).to(resolve_device(settings.device))
-        source = FitSource(fits, cameras, body, dataset.skeleton)
-        summaries["fits"] = compare_joints(dataset, source, protocol, resampling)
-        if truth is not None:
-            summaries["fits_vertices"] = compare_vertices(dataset, fits, truth, body, resampling)
+    for heading, artifact in bodies.items():
+        fitted = FitSource(artifact, cameras, body, dataset.skeleton, heading)
+        summaries[heading] = compare_joints(dataset, fitted, protocol, resampling)
+        if inputs.truth is not None:
+            compared = Bodies(artifact, inputs.truth, body, heading)
+            summaries[f"{heading}_vertices"] = compare_vertices(dataset, compared, protocol, resampling)
+    if settings.baseline:
+        mean_pose = MeanPose(dataset, protocol)
+        summary = compare_joints(dataset, mean_pose, protocol, resampling)
+        about = f"mean of {mean_pose.samples} training samples, joints about the root in the axes of the camera"
+        summaries["mean-pose"] = replace(summary, facts={**summary.facts, "baseline": about})
     return summaries
 
 
@@ -149,7 +179,7 @@ def _report(output: Path, result: Mapping[str, Any], protocol: Protocol, *, skip
     notes.append(f"Published figure of protocol {protocol.name}: {METRIC_OF_ALIGNMENT[protocol.headline]}.")
     return StageReport(
         STAGE,
-        [output],
+        [output, errors_path(output)],
         skipped=skipped,
         metrics=metrics,
         counts=counts,

@@ -18,7 +18,8 @@ from posekit.body.smpl_file import load_body
 from posekit.config.base import beside
 from posekit.config.results import Export
 from posekit.errors import DataError, InputError
-from posekit.evaluation.predictions import FitJoints, Keys, check_same_body
+from posekit.evaluation.keys import Keys
+from posekit.evaluation.predictions import FitJoints, check_same_body
 from posekit.export.gltf import AnimatedBody, write_glb
 from posekit.export.meshes import write_obj, write_ply
 from posekit.export.people import animated_body, fit_arrays, posed_vertices

@@ -23,7 +23,7 @@ from posekit.body.smpl_file import load_body
 from posekit.config.base import beside
 from posekit.config.results import Render
 from posekit.errors import DataError, InputError
-from posekit.evaluation.predictions import Keys
+from posekit.evaluation.keys import Keys
 from posekit.export.tracks import world_is_camera_frame
 from posekit.export.upright import Upright, find_upright
 from posekit.geometry.cameras import Cameras

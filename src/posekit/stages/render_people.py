@@ -14,7 +14,8 @@ from torch import Tensor
 from posekit.artifacts.files import Artifact
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.camera_stack import stack_cameras
-from posekit.evaluation.predictions import ALL_VIEWS, FitJoints, Keys, check_same_body
+from posekit.evaluation.keys import ALL_VIEWS, Keys
+from posekit.evaluation.predictions import FitJoints, check_same_body
 from posekit.geometry.cameras import Cameras
 from posekit.records import Camera, cameras_from_columns
 from posekit.registration.posing import crop_pixels, posed_bodies

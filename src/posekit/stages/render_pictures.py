@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from posekit.artifacts.files import Artifact
 from posekit.datasets.media import open_frames
 from posekit.errors import DataError, FormatError, InputError
-from posekit.evaluation.predictions import Keys
+from posekit.evaluation.keys import Keys
 from posekit.render.video import VideoWriter, write_image
 
 Image = UInt8[np.ndarray, "_ _ 3"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posekit.evaluation.predictions import Keys, RowIndex
+from posekit.evaluation.keys import Keys, RowIndex
 
 
 def _keys(count: int, seed: int, *, low: int = 0) -> Keys:
