@@ -24,6 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("pipelines",),
     ("cli",),
+    ("__main__",),
 )
 ORDER = [name for level in LEVELS for name in level]
 

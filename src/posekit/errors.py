@@ -71,6 +71,10 @@ class DataError(PosekitError):
     """The data are readable, but too poor for what was asked (too few views, frames, inliers...)."""
 
 
+class TrainingError(PosekitError):
+    """A training cannot go on (losses that are no numbers any more)."""
+
+
 class OutputError(PosekitError):
     """A result cannot be written (read-only folder, full disk)."""
 

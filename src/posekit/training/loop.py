@@ -1,0 +1,270 @@
+"""The training loop of all methods."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Shaped
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from posekit import parallel
+from posekit.config.training import Precision, TrainingConfig
+from posekit.progress import track
+from posekit.training.checkpoints import (
+    Checkpoint,
+    module_tensors,
+    optimizer_state,
+    restore_optimizer,
+    tensors_below,
+)
+from posekit.training.devices import place_constant, set_up, start_fabric
+from posekit.training.loading import BatchLoader
+from posekit.training.logs import RunLog
+from posekit.training.meter import Meter
+from posekit.training.method import Batch, BatchSource, Method
+from posekit.training.runs import RunFolder
+from posekit.training.sampling import Schedule, process_seed, step_seed
+
+logger = logging.getLogger(__name__)
+
+Monitor = Callable[[int], dict[str, float]]
+"""Measures the networks after an epoch (its argument: epochs done); they are in evaluation mode, gradients are off."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How the loop runs; the meanings are those of `TrainingConfig`."""
+
+    epochs: int
+    batch: int
+    lr: float
+    decay: Literal["none", "cosine"] = "none"
+    precision: Precision = "32-true"
+    seed: int = 0
+    workers: int = 2
+    log_every: int = 50
+    checkpoint_every: int = 500
+
+    @staticmethod
+    def from_config(config: TrainingConfig) -> LoopSettings:
+        """The settings that a training's config holds."""
+        return LoopSettings(
+            epochs=config.epochs,
+            batch=config.batch,
+            lr=config.lr,
+            decay=config.decay,
+            precision=config.precision,
+            seed=config.seed,
+            workers=config.workers,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+        )
+
+    def lr_share(self, progress: float) -> float:
+        """What the learning rate is multiplied by after this share of the training."""
+        return 0.5 * (1.0 + math.cos(math.pi * progress)) if self.decay == "cosine" else 1.0
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training came to.
+
+    `steps` counts those of the whole training, `first_step` those that an earlier, interrupted command had taken, and
+    `losses` are means since the log's last line but one. `waiting_share` is the share of the time that went by waiting
+    for data. `notes` are for the user.
+    """
+
+    steps: int
+    first_step: int = 0
+    skipped: bool = False
+    losses: Mapping[str, float] = field(default_factory=dict)
+    monitored: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    waiting_share: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def train(
+    method: Method[Batch],
+    source: BatchSource[Batch],
+    settings: LoopSettings,
+    run: RunFolder,
+    device: torch.device,
+    *,
+    monitor: Monitor | None = None,
+) -> TrainingOutcome:
+    """Trains the modules of `method` in place and stores them in `run`.
+
+    Goes on from the checkpoint of an interrupted training with the same header. A run that is finished already is only
+    loaded. Raises ConfigError for settings that do not go together, TrainingError when the losses are no numbers any
+    more, OutputError where the folder cannot be written, and whatever the source raises.
+    """
+    schedule = Schedule(
+        len(source), settings.batch, settings.epochs, settings.seed, parallel.rank(), parallel.world_size()
+    )
+    if run.is_finished():
+        loaded = run.load()
+        for name, module in method.modules().items():
+            module.load_state_dict(loaded.module(name))
+        return TrainingOutcome(schedule.steps, schedule.steps, skipped=True)
+    began = time.perf_counter()
+    session = _Session(method, settings, schedule, start_fabric(device, settings.precision))
+    checkpoint, note = run.last_checkpoint()
+    if note:
+        logger.warning(note)
+    first = session.restore(checkpoint) if checkpoint is not None else 0
+    run.begin()
+    with (
+        torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []),
+        RunLog(run.path, first) as log,
+        BatchLoader(source, schedule, settings.workers) as loader,
+    ):
+        steps = loader.batches(first)
+        for step, batch in track(steps, "train", total=schedule.steps - first, unit="step"):
+            session.begin_step(step)
+            losses = method.step(batch.to(session.device), session)
+            session.meter.add(losses)
+            done = step + 1
+            if done % settings.log_every == 0 or done == schedule.steps:
+                log.write(done, session.line(done, loader.waited))
+            if monitor is not None and done % schedule.steps_per_epoch == 0:
+                log.write(done, session.monitor(monitor, done))
+            if done % settings.checkpoint_every == 0 and done < schedule.steps:
+                session.meter.require_numbers(done)
+                with session.meter.paused():
+                    run.save_checkpoint(session.checkpoint(done))
+        waited = loader.waited
+    run.finish(module_tensors(session.modules))
+    seconds = time.perf_counter() - began
+    return TrainingOutcome(
+        schedule.steps,
+        first,
+        losses=session.meter.last,
+        monitored=session.monitored,
+        seconds=seconds,
+        waiting_share=waited / seconds,
+        notes=(note,) if note else (),
+    )
+
+
+class _Session:
+    """The state of one training: what a step needs (`Worker`), and what is logged and stored."""
+
+    def __init__(self, method: Method[Any], settings: LoopSettings, schedule: Schedule, fabric: Fabric) -> None:
+        self.settings, self.schedule, self.fabric = settings, schedule, fabric
+        self.modules: dict[str, nn.Module] = method.modules()
+        self.optimizers: dict[str, Optimizer] = method.optimizers()
+        _check_names(self.modules, self.optimizers)
+        for constant in method.constants().values():
+            place_constant(fabric, constant.eval())
+        self._ready = set_up(fabric, self.modules, fabric.device)
+        self._steppers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in self.optimizers.items()}
+        self._first_rates = {
+            name: [float(group["lr"]) for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
+        }
+        self.meter = Meter(fabric.device, settings.batch)
+        self.monitored: dict[str, float] = {}
+        self._step = 0
+        self._generator: torch.Generator | None = None
+        self._stale = True
+
+    @property
+    def device(self) -> torch.device:
+        return self.fabric.device
+
+    @property
+    def progress(self) -> float:
+        return self._step / self.schedule.steps
+
+    @property
+    def generator(self) -> torch.Generator:
+        if self._generator is None:
+            self._generator = torch.Generator().manual_seed(step_seed(self.settings.seed, self._step))
+        return self._generator
+
+    def module(self, name: str) -> nn.Module:
+        return self._ready[name]
+
+    def backward(self, loss: Tensor) -> None:
+        if self._stale:
+            for optimizer in self.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            self._stale = False
+        self.fabric.backward(loss)
+
+    def step(self, name: str) -> None:
+        self._steppers[name].step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+        self._stale = True
+
+    def mine(self, whole: Shaped[Tensor, "whole *shape"]) -> Shaped[Tensor, "mine *shape"]:
+        return whole[self.schedule.rank :: self.schedule.world]
+
+    def begin_step(self, step: int) -> None:
+        """Fixes everything that depends on the number of the step."""
+        self._step, self._generator, self._stale = step, None, True
+        # Networks may draw from torch's own generator (dropout).
+        torch.manual_seed(process_seed(self.settings.seed, step, self.schedule.rank))
+        share = self.settings.lr_share(self.progress)
+        for name, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self._first_rates[name], strict=True):
+                group["lr"] = rate * share
+
+    def line(self, done: int, waited: float) -> dict[str, Any]:
+        """A line of the log after `done` steps."""
+        rate = self.settings.lr * self.settings.lr_share(self.progress)
+        return {"epoch": self.schedule.epoch(done - 1), **self.meter.take(done, waited), "lr": rate}
+
+    def monitor(self, measure: Monitor, done: int) -> dict[str, Any]:
+        """A line of the log with what `measure` finds; the main process alone measures."""
+        epochs = done // self.schedule.steps_per_epoch
+        with self.meter.paused():
+            if parallel.is_main():
+                for module in self.modules.values():
+                    module.eval()
+                with torch.no_grad():
+                    self.monitored = measure(epochs)
+                for module in self.modules.values():
+                    module.train()
+            parallel.wait_for_all()
+        return {"epoch": epochs - 1, "monitor": self.monitored}
+
+    def checkpoint(self, done: int) -> Checkpoint:
+        """All that is needed to go on after `done` steps."""
+        tensors = {f"module.{name}": tensor for name, tensor in module_tensors(self.modules).items()}
+        tensors |= {f"meter.{name}": total for name, total in self.meter.totals.items()}
+        values: dict[str, Any] = {}
+        for owner, optimizer in self.optimizers.items():
+            state, values[owner] = optimizer_state(optimizer)
+            tensors |= {f"optimizer.{owner}.{name}": tensor for name, tensor in state.items()}
+        precision = self.fabric.strategy.precision.state_dict()
+        return Checkpoint(
+            done, tensors, {"optimizers": values, "precision": precision, "counts": dict(self.meter.counts)}
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Takes over the state of a checkpoint; returns the number of steps done."""
+        for name, module in self.modules.items():
+            module.load_state_dict(tensors_below(checkpoint.tensors, f"module.{name}"))
+        for name, optimizer in self.optimizers.items():
+            state = tensors_below(checkpoint.tensors, f"optimizer.{name}")
+            restore_optimizer(optimizer, state, checkpoint.values["optimizers"][name])
+        self.fabric.strategy.precision.load_state_dict(checkpoint.values["precision"])
+        self.meter.restore(tensors_below(checkpoint.tensors, "meter"), checkpoint.values["counts"])
+        return checkpoint.step
+
+
+def _check_names(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> None:
+    dotted = [name for name in modules if "." in name or not name]
+    strangers = sorted(set(optimizers) - set(modules))
+    if dotted or strangers:
+        raise ValueError(f"modules need names without dots {dotted}, optimisers the names of modules {strangers}")
