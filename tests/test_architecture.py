@@ -118,13 +118,32 @@ def test_nothing_below_the_command_line_prints_or_exits() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def unsafe_reads_of_tensors(path: Path) -> Iterator[int]:
+    """Lines that read tensors of torch's own format otherwise than with the literal `weights_only=True`."""
+    readers = {"torch.load", "load_state_dict_from_url", "get_state_dict"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        call = ast.unparse(node.func)
+        if call in readers or call.rpartition(".")[2] in readers:
+            words = {word.arg: word.value for word in node.keywords}
+            only = words.get("weights_only")
+            if not (isinstance(only, ast.Constant) and only.value is True):
+                yield node.lineno
+
+
 def test_nothing_untrusted_is_unpickled_or_evaluated() -> None:
-    forbidden = {"pickle.load", "pickle.loads", "eval", "exec", "yaml.load", "torch.load"}
+    forbidden = {"pickle.load", "pickle.loads", "eval", "exec", "yaml.load"}
     wrong = [
         f"{path.relative_to(SOURCE)}:{line} calls {call}"
         for path in modules()
         for call, line in calls(path)
         if call in forbidden
+    ]
+    wrong += [
+        f"{path.relative_to(SOURCE)}:{line} reads tensors without weights_only=True"
+        for path in modules()
+        for line in unsafe_reads_of_tensors(path)
     ]
     wrong += [
         f"{path.relative_to(SOURCE)} allows pickles"

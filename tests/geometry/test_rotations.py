@@ -33,6 +33,20 @@ def test_axis_angle_round_trip() -> None:
     torch.testing.assert_close(back, vectors, rtol=0, atol=1e-9)
 
 
+def test_axis_angle_of_either_quaternion_is_the_short_one() -> None:
+    generator = torch.Generator().manual_seed(9)
+    vectors = 3.1 * (2.0 * torch.rand(50, 3, generator=generator, dtype=torch.float64) - 1.0) / 3.0**0.5
+    quaternions = rot.quaternion_from_axis_angle(vectors)
+    for sign in (1.0, -1.0):
+        torch.testing.assert_close(rot.axis_angle_from_quaternion(sign * quaternions), vectors)
+
+
+def test_axis_angle_of_the_identity_quaternion_has_its_exact_gradient() -> None:
+    identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(rot.axis_angle_from_quaternion, identity)
+    torch.testing.assert_close(jacobian, torch.cat([torch.zeros(3, 1), 2.0 * torch.eye(3)], dim=1).double())
+
+
 def test_axis_angle_gradient_at_zero_is_the_generator() -> None:
     vector = torch.zeros(3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(rot.matrix_from_axis_angle, vector)

@@ -52,6 +52,11 @@ def axis_angle_from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     return roma.rotmat_to_rotvec(matrix)
 
 
+def axis_angle_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
+    """Axis-angle vectors, of angle at most pi, of unit quaternions (w, x, y, z)."""
+    return roma.unitquat_to_rotvec(roma.quat_wxyz_to_xyzw(quaternion))
+
+
 def matrix_from_6d(numbers: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrices of the continuous 6D representation (Zhou et al. 2019).
 
