@@ -101,10 +101,10 @@ class Scene:
         self._fields = self._wardrobe.fields.to(self._device)
         self._part = torch.from_numpy(atlas.face_part).to(self._device)
         self._uv = torch.from_numpy(atlas.face_uv.astype(np.float32)).to(self._device)
-        self._props, prop_faces = _blocks(seats, body.vertex_count)
+        self._props, prop_faces = block_mesh(seats, body.vertex_count)
         faces = torch.from_numpy(np.concatenate([body.faces, prop_faces]))
         self._topology = MeshTopology.from_faces(faces).to(self._device)
-        self._areas = _vertex_areas(body)
+        self._areas = vertex_areas(body)
 
     def view(self, camera: int, vertices: Float[np.ndarray, "V 3"], points: int, rng: np.random.Generator) -> View:
         """The picture of a posed body (world, double precision) with `points` visible vertices, spread evenly over the
@@ -112,7 +112,7 @@ class Scene:
         model = self._rig[camera]
         world = torch.from_numpy(np.concatenate([vertices, self._props]))
         screen = torch.cat([model.project(world), model.camera_from_world(world)[:, 2:]], dim=1)
-        region = _region(screen.numpy(), self.cameras[camera])
+        region = image_region(screen.numpy(), self.cameras[camera])
         if region is None:
             return _nobody(self.stage.pictures[camera])
         local = screen.clone()
@@ -125,7 +125,7 @@ class Scene:
         mask, iuv, origin = self._labels(fragments, body, region)
         # Pixels are noted before anything is rounded; only the test of visibility looks at the raster.
         seen = self._visible(fragments, local, normals, vertices, model)
-        chosen = _spread(seen, self._areas[seen], points, rng)
+        chosen = spread_over_surface(seen, self._areas[seen], points, rng)
         return View(image, origin, mask, iuv, chosen, screen[chosen, :2].numpy())
 
     def _picture(
@@ -141,35 +141,9 @@ class Scene:
         shaded = self._look.light.shade(colours, unit)
         layer = fragments.image(torch.cat([shaded, torch.ones_like(shaded[:, :1])], dim=1))
         layer = antialias(layer, fragments)[0].cpu()
-        image = self.stage.pictures[camera].copy()
-        behind = self.stage.light[camera]
-        shadow_region, shade = self._shadow(camera, world)
-        if shadow_region is not None:
-            x0, y0, x1, y1 = shadow_region
-            lit = behind[y0:y1, x0:x1] * (1.0 - self._look.light.shadow * shade[..., None])
-            image[y0:y1, x0:x1] = to_pixels(torch.from_numpy(lit)).numpy()
-        x0, y0, x1, y1 = region
-        below = torch.from_numpy(image[y0:y1, x0:x1].astype(np.float32) / 255.0).pow(2.2)
-        cover = layer[..., 3:].clamp(0.0, 1.0)
-        image[y0:y1, x0:x1] = to_pixels(below * (1.0 - cover) + layer[..., :3]).numpy()
-        return image
-
-    def _shadow(self, camera: int, world: Tensor) -> tuple[tuple[int, int, int, int] | None, Float[np.ndarray, "h w"]]:
-        """Where the floor lies in the body's shadow: coarse, blurred, in [0, 1]."""
-        lamp = torch.from_numpy(self._look.light.key_direction)
-        fallen = world - world[:, 2:] * (lamp / lamp[2])
-        model = self._rig[camera]
-        pixels, depth = model.project(fallen), model.camera_from_world(fallen)[:, 2:]
-        blur = _SHADOW_BLUR * self.cameras[camera].width / _SHADOW_COARSE
-        region = _region(torch.cat([pixels, depth], 1).numpy(), self.cameras[camera], int(3 * blur) * _SHADOW_COARSE)
-        if region is None:
-            return None, np.zeros((0, 0))
-        x0, y0, x1, y1 = region
-        size = (-(-(y1 - y0) // _SHADOW_COARSE), -(-(x1 - x0) // _SHADOW_COARSE))
-        local = torch.cat([(pixels - pixels.new_tensor([x0, y0])) / _SHADOW_COARSE, depth], dim=1)
-        cover = rasterize(local.float()[None].to(self._device), self._topology, size).mask[0].cpu().numpy()
-        soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), blur)
-        return region, cv2.resize(soft, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        shadow = floor_shadow(self._look.light, self.cameras[camera], self._rig[camera], world, self._topology)
+        empty = EmptyRoom(self.stage.light[camera], self.stage.pictures[camera])
+        return composed(empty, self._look.light, shadow, layer, region)
 
     def _labels(
         self, fragments: Fragments, body: Tensor, region: tuple[int, int, int, int]
@@ -213,7 +187,62 @@ class Scene:
         return inside[seen]
 
 
-def _spread(
+@dataclass(frozen=True)
+class EmptyRoom:
+    """The room without people as a camera sees it: linear light, and the same as a picture."""
+
+    light: Float[np.ndarray, "H W 3"]
+    picture: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """How much of the lamp's light is kept off (0 to 1) in a part of the image (x0, y0, x1, y1)."""
+
+    region: tuple[int, int, int, int]
+    shade: Float[np.ndarray, "h w"]
+
+
+def floor_shadow(
+    light: RoomLight, camera: Camera, model: Cameras, world: Float[Tensor, "N 3"], topology: MeshTopology
+) -> Shadow | None:
+    """Where a camera sees the floor lie in the shadow of a mesh: coarse, blurred; None where it sees nothing of it."""
+    lamp = torch.from_numpy(light.key_direction)
+    fallen = world - world[:, 2:] * (lamp / lamp[2])
+    pixels, depth = model.project(fallen), model.camera_from_world(fallen)[:, 2:]
+    blur = _SHADOW_BLUR * camera.width / _SHADOW_COARSE
+    region = image_region(torch.cat([pixels, depth], 1).numpy(), camera, int(3 * blur) * _SHADOW_COARSE)
+    if region is None:
+        return None
+    x0, y0, x1, y1 = region
+    size = (-(-(y1 - y0) // _SHADOW_COARSE), -(-(x1 - x0) // _SHADOW_COARSE))
+    local = torch.cat([(pixels - pixels.new_tensor([x0, y0])) / _SHADOW_COARSE, depth], dim=1)
+    cover = rasterize(local.float()[None].to(topology.corners.device), topology, size).mask[0].cpu().numpy()
+    soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), blur)
+    return Shadow(region, cv2.resize(soft, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR))
+
+
+def composed(
+    empty: EmptyRoom,
+    light: RoomLight,
+    shadow: Shadow | None,
+    layer: Float[Tensor, "h w 4"],
+    region: tuple[int, int, int, int],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of the room with a shadow on its floor and a layer (linear light, coverage) over part of it."""
+    image = empty.picture.copy()
+    if shadow is not None:
+        x0, y0, x1, y1 = shadow.region
+        lit = empty.light[y0:y1, x0:x1] * (1.0 - light.shadow * shadow.shade[..., None])
+        image[y0:y1, x0:x1] = to_pixels(torch.from_numpy(lit)).numpy()
+    x0, y0, x1, y1 = region
+    below = torch.from_numpy(image[y0:y1, x0:x1].astype(np.float32) / 255.0).pow(2.2)
+    cover = layer[..., 3:].clamp(0.0, 1.0)
+    image[y0:y1, x0:x1] = to_pixels(below * (1.0 - cover) + layer[..., :3]).numpy()
+    return image
+
+
+def spread_over_surface(
     candidates: Int[np.ndarray, " N"], areas: Float[np.ndarray, " N"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
     """A sample without repetition in which every bit of surface has the same chance (Efraimidis and Spirakis 2006)."""
@@ -221,7 +250,7 @@ def _spread(
     return np.sort(candidates[np.argsort(-keys)[:count]])
 
 
-def _region(screen: np.ndarray, camera: Camera, margin: int = _MARGIN) -> tuple[int, int, int, int] | None:
+def image_region(screen: np.ndarray, camera: Camera, margin: int = _MARGIN) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 of the part of the image that holds what is in front of the camera; None when that is nothing."""
     ahead = screen[screen[:, 2] > 0.1]
     if not len(ahead):
@@ -245,7 +274,7 @@ def _nobody(image: np.ndarray) -> View:
     )
 
 
-def _vertex_areas(body: BodyData) -> Float[np.ndarray, " V"]:
+def vertex_areas(body: BodyData) -> Float[np.ndarray, " V"]:
     """The surface (m^2, at rest) that belongs to each vertex."""
     a, b, c = (body.v_template[body.faces[:, corner]].astype(np.float64) for corner in range(3))
     area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -253,7 +282,7 @@ def _vertex_areas(body: BodyData) -> Float[np.ndarray, " V"]:
     return np.maximum(share, 1e-12)
 
 
-def _blocks(seats: Sequence[np.ndarray], first: int) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 3"]]:
+def block_mesh(seats: Sequence[np.ndarray], first: int) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 3"]]:
     """Blocks as vertices (four for each side, so that edges stay sharp) and outward faces that count from `first`."""
     vertices: list[np.ndarray] = []
     faces: list[list[int]] = []
