@@ -89,15 +89,9 @@ def _near_pairs(
     return distance.ravel(), np.repeat(queries, count), targets[near.ravel()]
 
 
-def mirrored_matrices(
-    rotations: Float[Tensor, "B K 3 3"], joints: Int[Tensor, " K"] | None = None
-) -> Float[Tensor, "B K 3 3"]:
-    """Rotations as in a mirror at x = 0; with the joint map, each side's given to the other."""
-    across = torch.as_tensor(_ACROSS).to(rotations)
-    chosen = rotations if joints is None else rotations[:, joints]
-    return across[:, None] * chosen * across
-
-
 def mirrored_axis_angles(pose: Float[Tensor, "B K 3"], joints: Int[Tensor, " K"]) -> Float[Tensor, "B K 3"]:
-    """The same for axis-angle vectors: an axis is a pseudovector, its x component survives the mirror."""
+    """Local rotations of the mirrored body; `joints` is its map of joints.
+
+    An axis of rotation is a pseudovector: in a mirror at x = 0 its x component is what stays.
+    """
     return pose[:, joints] * torch.as_tensor(-_ACROSS).to(pose)

@@ -148,8 +148,10 @@ class CropChange:
         )
 
     def _moved(self, points: Float[Tensor, "B 1 N 2"]) -> Float[Tensor, "B 1 N 2"]:
-        linear = torch.from_numpy(self.linear)[:, None]
-        return (points.double() @ linear.transpose(-1, -2)).to(points.dtype)
+        # In numpy: torch would share larger batches among threads, which loading threads had better not start.
+        linear = self.linear[:, None, None]
+        x, y = points.numpy()[..., None, 0], points.numpy()[..., None, 1]
+        return torch.from_numpy(x * linear[..., 0] + y * linear[..., 1]).to(points.dtype)
 
 
 def _rows(mask: Bool[Tensor, " B"], like: Tensor) -> Bool[Tensor, "B *ones"]:

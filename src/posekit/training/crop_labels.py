@@ -62,12 +62,6 @@ class CropLabels:
     take no more than `point_bytes`.
     """
 
-    keypoints: Float[np.ndarray, "N J 2"]
-    keypoint_weights: Float[np.ndarray, "N J"]
-    joints: Float[np.ndarray, "N J 3"]
-    joint_weights: Float[np.ndarray, "N J 3"]
-    crops: Float[np.ndarray, "N 2 3"]
-
     def __init__(self, reader: LabelReader, bodies: BodyRows, point_bytes: int = POINT_BYTES) -> None:
         self._reader = reader
         self._bodies = bodies
@@ -81,9 +75,9 @@ class CropLabels:
             if room >= 0:
                 points.append(Points.of(targets))
                 room -= len(points[-1].weights)
-        columns = [np.concatenate(column) for column in zip(*blocks, strict=True)]
-        self.keypoints, self.keypoint_weights, self.joints, self.joint_weights, self.crops = columns
-        self._points = Points.joined(points) if room >= 0 else None
+        self.columns = _stacked(blocks, len(reader.source.joint_names))
+        """Key points, their weights, joints, their weights, and crops; a row for each body."""
+        self._points = Points.joined(points) if points and room >= 0 else None
 
     @property
     def in_memory(self) -> bool:
@@ -95,3 +89,10 @@ class CropLabels:
         if self._points is not None:
             return self._points, bodies
         return Points.of(self._reader.read(self._bodies.select(bodies))[0]), np.arange(len(bodies))
+
+
+def _stacked(blocks: list[tuple[np.ndarray, ...]], joints: int) -> tuple[np.ndarray, ...]:
+    if not blocks:
+        shapes = ((0, joints, 2), (0, joints), (0, joints, 3), (0, joints, 3))
+        return (*(np.zeros(shape, np.float32) for shape in shapes), np.zeros((0, 2, 3)))
+    return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
