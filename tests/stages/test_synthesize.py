@@ -20,7 +20,8 @@ from posekit.errors import ConfigError, InputError, MissingFileError, OutputErro
 from posekit.records import cameras_from_columns
 from posekit.skeleton.catalog import H36M17, H36M32
 from posekit.stages.preprocess_h36m import preprocess_h36m
-from posekit.stages.synthesize import NOTICE_FILE, synthesize_h36m
+from posekit.stages.studio_folder import NOTICE_FILE
+from posekit.stages.synthesize import synthesize_h36m
 from posekit.synthetic.bodies import Take, posed
 from posekit.synthetic.h36m_joints import Human36MJoints
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 
 from posekit.artifacts.files import is_current
 from posekit.artifacts.provenance import Header, files_digest
-from posekit.atomic import writing
 from posekit.body.smpl_file import BodyData, load_body
 from posekit.body.surface import atlas_of
 from posekit.config.data import SynthesizeH36M
@@ -24,6 +22,7 @@ from posekit.progress import track
 from posekit.records import Camera, Clip
 from posekit.stages.device import resolve_device
 from posekit.stages.report import StageReport
+from posekit.stages.studio_folder import check_replaceable, replacing_folder
 from posekit.synthetic.bodies import TakeRequest, perform
 from posekit.synthetic.h36m_joints import Human36MJoints
 from posekit.synthetic.h36m_metadata import SequenceKey, write_metadata
@@ -41,8 +40,6 @@ from posekit.synthetic.recording import DENSE_FILE, TRUTH_FILE, Recording, Truth
 from posekit.synthetic.rig import rig
 from posekit.synthetic.scene import Look, Scene, Stage
 from posekit.threads import one_thread_each
-
-NOTICE_FILE = "SYNTHETIC.txt"
 
 _NOTICE = (
     "Everything in this folder was rendered by `posekit synthesize h36m` in the raw layout of Human3.6M. "
@@ -91,18 +88,12 @@ def synthesize_h36m(config: SynthesizeH36M) -> StageReport:
     rows = [sequence for sequence in sequences if sequence.row is not None]
     if not config.force and _is_whole(output, truth, dense, sequences):
         return StageReport(_STAGE, outputs, skipped=True, counts={"sequences": len(rows)})
-    _check_replaceable(output)
+    check_replaceable(output)
     if config.dry_run:
         names = ", ".join(sequence.name for sequence in rows)
         return StageReport(_STAGE, [], notes=[f"would render {names} into {output}"])
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    with writing(unfinished):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        (unfinished / NOTICE_FILE).write_text(_NOTICE, encoding="utf-8")
-    with one_thread_each():
-        views = _record_all(_Session(config, body, motions, device, unfinished), sequences, truth, dense)
-    _put_in_place(unfinished, output)
+    with replacing_folder(output, _NOTICE) as folder, one_thread_each():
+        views = _record_all(_Session(config, body, motions, device, folder), sequences, truth, dense)
     return StageReport(
         _STAGE,
         outputs,
@@ -264,23 +255,3 @@ def _is_whole(output: Path, truth: Header, dense: Header, sequences: Sequence[_S
         if Key(s.subject, s.base, camera) not in MISSING_IN_RELEASE
     ]
     return all(path.is_file() for path in [output / "metadata.xml", *folders, *videos])
-
-
-def _check_replaceable(output: Path) -> None:
-    if output.is_file():
-        raise InputError("a file where a folder is to be written", got=output)
-    if output.is_dir() and any(output.iterdir()) and not (output / NOTICE_FILE).is_file():
-        raise InputError(
-            f"{output} holds data that the studio did not make, and it would be replaced",
-            hint="Choose another folder with --output",
-        )
-
-
-def _put_in_place(unfinished: Path, output: Path) -> None:
-    outdated = output.with_name(f".{output.name}.outdated")
-    with writing(output):
-        shutil.rmtree(outdated, ignore_errors=True)
-        if output.exists():
-            output.rename(outdated)
-        unfinished.rename(output)
-        shutil.rmtree(outdated, ignore_errors=True)
