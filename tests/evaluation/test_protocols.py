@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from posekit.errors import InputError
-from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, PROTOCOLS, protocol_by_name
+from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, PROTOCOLS, narrowed, protocol_by_name
 from posekit.skeleton.catalog import CATALOG
 
 
@@ -51,3 +51,21 @@ def test_protocols_are_plain_values() -> None:
 def test_protocols_import_no_torch() -> None:
     code = "import sys, posekit.evaluation.protocols; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_split_narrows_only_what_chooses_no_subjects() -> None:
+    training = narrowed(protocol_by_name("all"), "train")
+    assert training.selects(subject="S1", camera="c", trial=1, frame=0, split="train")
+    assert not training.selects(subject="S1", camera="c", trial=1, frame=0, split="test")
+    assert not training.selects(subject="S1", camera="c", trial=1, frame=0)
+    assert narrowed(protocol_by_name("p1"), "all") is protocol_by_name("p1")
+    with pytest.raises(InputError, match="chooses its subjects itself"):
+        narrowed(protocol_by_name("p1"), "train")
+
+
+def test_training_and_test_subjects_are_measured_alike() -> None:
+    test, training = (protocol_by_name(name).to_dict() for name in ("deform-and-learn", "deform-and-learn-train"))
+    assert not set(test["subjects"]) & set(training["subjects"])
+    for told in ("name", "title", "frames", "subjects"):
+        del test[told], training[told]
+    assert test == training

@@ -232,9 +232,7 @@ ERRORS = Kind(
     {
         "sequences": _SEQUENCES,
         "errors": (
-            Column(
-                "heading", "str", "what was evaluated: joints3d, fits, predictions, mean-pose, or one with _vertices"
-            ),
+            Column("heading", "int32", "what was evaluated: place in the fact `headings`"),
             *_KEY,
             Column("camera", "int32", "row of the table `cameras` of the data set"),
             Column(

@@ -29,15 +29,15 @@ def write_sample_errors(
 ) -> None:
     """Writes an `errors` artifact: the parts under their headings, with the data set's table `sequences`."""
     units = {metric: unit for part in parts.values() for metric, unit in part.units.items()}
-    facts = {"metrics": list(units), "units": list(units.values())}
+    facts = {"headings": list(parts), "metrics": list(units), "units": list(units.values())}
     with ArtifactWriter(path, replace(header, facts=facts)) as writer:
         writer.append("sequences", dict(sequences))
-        for heading, part in parts.items():
+        for heading, part in enumerate(parts.values()):
             blank = np.full(len(part.keys), np.nan)
             writer.append(
                 "errors",
                 {
-                    "heading": [heading] * len(part.keys),
+                    "heading": np.full(len(part.keys), heading),
                     "sequence": part.keys.sequence,
                     "frame": part.keys.frame,
                     "person": part.keys.person,
@@ -49,13 +49,13 @@ def write_sample_errors(
 
 def read_sample_errors(artifact: Artifact) -> dict[str, SampleErrors]:
     """What `write_sample_errors` wrote, by heading; metrics that were never measured under a heading are left out."""
-    headings = artifact.read("errors", "heading")
+    facts, heading = artifact.header.facts, artifact.read("errors", "heading")
     keys, errors = Keys.read(artifact, "errors"), artifact.read("errors", "errors")
-    units = dict(zip(artifact.header.facts["metrics"], artifact.header.facts["units"], strict=True))
+    units = dict(zip(facts["metrics"], facts["units"], strict=True))
     parts = {}
-    for heading in dict.fromkeys(headings.tolist()):
-        rows = headings == heading
+    for number, name in enumerate(facts["headings"]):
+        rows = heading == number
         values = {metric: errors[rows, column] for column, metric in enumerate(units)}
         measured = {metric: column for metric, column in values.items() if not np.isnan(column).all()}
-        parts[heading] = SampleErrors(keys.at(rows), measured, {metric: units[metric] for metric in measured})
+        parts[name] = SampleErrors(keys.at(rows), measured, {metric: units[metric] for metric in measured})
     return parts

@@ -176,6 +176,8 @@ def _report(output: Path, result: Mapping[str, Any], protocol: Protocol, *, skip
         left_out = sum(summary["skipped"].values())
         if summary["evaluated"] < _LOW_COVERAGE * (summary["evaluated"] + left_out):
             notes.append(f"{source}: {left_out} samples were left out; the errors do not speak for them.")
+        if source == "mean-pose" and METRIC_OF_ALIGNMENT[protocol.headline] != "mpjpe":
+            notes.append("mean-pose: limbs average out in a mean, which rescaling makes worse; compare with its mpjpe.")
     notes.append(f"Published figure of protocol {protocol.name}: {METRIC_OF_ALIGNMENT[protocol.headline]}.")
     return StageReport(
         STAGE,
