@@ -85,11 +85,11 @@ def plain_iterations(body: SegmentScaledBody, targets: Targets, start: BodyParam
         whole = body.posed_vertices(matrix_from_axis_angle(parameters.pose), parameters.segment_scales)
         points = whole.points[:, targets.vertices.flatten()]
         posed = Posed(regressor @ whole.points, points, whole.joints)
-        dense, keypoints, joints3d = losses.data_losses(posed, parameters, targets, None)
+        dense, keypoints, depths = losses.data_losses(posed, parameters, targets, None)
         terms = {
             "dense": dense,
             "keypoints": keypoints,
-            "joints3d": joints3d,
+            "depth": depths,
             "scale": losses.scale_loss(parameters.segment_scales, parents),
             "pose": losses.pose_loss(parameters.pose, hinges, False),
             "det": losses.determinant_loss(parameters.orientation),

@@ -146,6 +146,8 @@ def test_natural_flexion_moves_forearms_forwards_and_feet_backwards(body: Segmen
         assert sign * moved[SMPL24.index(end), 2] > 0.1
         assert losses.pose_loss(bent, hinges, False) < losses.pose_loss(rest.pose, hinges, False) + 1.0
         assert losses.pose_loss(bent, hinges, False) < losses.pose_loss(back, hinges, False)
+        free = losses.pose_loss(bent, hinges, False, limits=False)
+        torch.testing.assert_close(free, losses.pose_loss(back, hinges, False, limits=False))
         assert losses.pose_loss(bent, hinges, True) < losses.pose_loss(bent, hinges, False)
         assert losses.hinge_loss(bent, hinges).item() == pytest.approx(0.0, abs=1e-6)
 
@@ -175,7 +177,9 @@ def test_size_and_temporal_terms(body: SegmentScaledBody, scene_maker: Any) -> N
 
 def test_weights_name_every_term() -> None:
     assert Weights(dense=2.0).vector(torch.zeros(1)).tolist()[0] == 2.0
-    assert (Weights.every(False).vector(torch.zeros(1)) > 0).all()
+    some = Weights(dense=0.0, limits=False)
+    assert (some.every().vector(torch.zeros(1)) > 0).all()
+    assert some.every().keypoints == some.keypoints and not some.every().limits
 
 
 def test_gradients_agree_with_finite_differences(wide: SegmentScaledBody, scene_maker: Any) -> None:

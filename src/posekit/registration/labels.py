@@ -1,4 +1,4 @@
-"""Reads the labels of bodies from artifacts: key points, dense correspondences and 3D joints."""
+"""Reads the labels of bodies from artifacts: key points, dense correspondences, and 3D joints or lifted depths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from posekit.artifacts.files import Artifact
@@ -15,13 +15,14 @@ from posekit.camera_stack import stack_cameras
 from posekit.errors import InputError
 from posekit.records import Camera
 from posekit.registration.bodies import BodyRows, KeyedRows, pack_keys
+from posekit.registration.depths import DepthLifter, LiftedDepths, measured_depths
+from posekit.registration.points import spread_over_parts
 from posekit.registration.targets import WEAK_PROJECTION, Targets
 
 CROP_MARGIN = 1.2
 """Side of the normalised crop over the larger side of the person's box."""
 
 _SMALLEST_BOX_PX = 2.0
-_ROOTS = (("pelvis",), ("mid_hip",), ("left_hip", "right_hip"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,10 @@ class LabelSource:
     """The artifacts that labels come from.
 
     `cameras` are those of the data set's rows, posed in the world of `joints3d` where there are such joints. Under weak
-    perspective (`weak`) each body has one view, 3D joints give depths only, and cameras may be unposed. `joint_names` are
-    the points of the body that labels speak of. `noise_px` is added to key points and correspondences.
+    perspective (`weak`) each body has one view, 3D joints give depths only, and cameras may be unposed; a `lifter` then
+    takes the place of 3D joints. `joint_names` are the points of the body that labels speak of. `noise_px` is added to key
+    points and correspondences. Of more than `max_points` correspondences in a view only so many are taken, evenly from the
+    body parts (`vertex_part`; without it from all alike).
     """
 
     dataset: Artifact
@@ -41,6 +44,9 @@ class LabelSource:
     weak: bool
     noise_px: float = 0.0
     seed: int = 0
+    lifter: DepthLifter | None = None
+    max_points: int = 500
+    vertex_part: Int[np.ndarray, " V"] | None = None
 
 
 class LabelReader:
@@ -50,6 +56,9 @@ class LabelReader:
         self.source = source
         self._joint_rows = None if source.joints3d is None else _rows_by_instant(source.joints3d)
         self._dense_rows = None if source.dense is None else _rows_by_view(source.dense, source.dataset)
+        self._lifted: LiftedDepths | None = None
+        if source.lifter is not None and source.weak:
+            self._lifted = LiftedDepths(source.lifter, source.dataset.skeleton, source.joint_names)
 
     def read(self, bodies: BodyRows) -> tuple[Targets, Float[np.ndarray, "B C 2 3"]]:
         """The cleaned labels of bodies, and the map from image pixels to normalised crop coordinates of every view."""
@@ -66,7 +75,10 @@ class LabelReader:
                 values + self.source.noise_px * noise.standard_normal(values.shape) if self.source.noise_px else values
             )
             labels.append(_in_crop(self._undistorted(noisy, camera), crops))
-        joints, joint_weights = self._joints(bodies, camera, crops)
+        if self._lifted is None:
+            joints, joint_weights = self._joints(bodies, camera, crops)
+        else:
+            joints, joint_weights = self._lifted.labels(labels[0][:, 0], confidence[:, 0])
         targets = Targets(
             projections=_float(self._projections(camera, crops)),
             keypoints=_float(labels[0]),
@@ -118,11 +130,15 @@ class LabelReader:
             repeated = [np.repeat(part, camera.shape[1]) for part in (bodies.sequence, bodies.frame, bodies.person)]
             rows = self._dense_rows.find(pack_keys(repeated[0], repeated[1], repeated[2], camera.ravel()))
         found = np.flatnonzero(rows >= 0)
-        columns = (
-            [self.source.dense.read_ragged("samples", name, rows[found]) for name in ("pixels", "weights", "vertices")]
-            if self.source.dense is not None
-            else [[], [], []]
-        )
+        columns: list[list[np.ndarray]] = [[], [], []]
+        if self.source.dense is not None:
+            names = ("pixels", "weights", "vertices")
+            columns = [self.source.dense.read_ragged("samples", name, rows[found]) for name in names]
+            for place, (row, vertices_there) in enumerate(zip(rows[found], columns[2], strict=True)):
+                if len(vertices_there) > self.source.max_points:
+                    kept = self._spread(vertices_there, int(row))
+                    for column in columns:
+                        column[place] = column[place][kept]
         count = max((len(row) for row in columns[2]), default=0)
         pixels, weights = np.zeros((camera.size, count, 2)), np.zeros((camera.size, count))
         vertices = np.zeros((camera.size, count), np.int64)
@@ -132,6 +148,13 @@ class LabelReader:
             vertices[place, : len(row_vertices)] = row_vertices
         shape = camera.shape
         return pixels.reshape(*shape, count, 2), weights.reshape(*shape, count), vertices.reshape(*shape, count)
+
+    def _spread(self, vertices: Integer[np.ndarray, " N"], row: int) -> Int[np.ndarray, " M"]:
+        parts = np.zeros(len(vertices), np.int64)
+        if self.source.vertex_part is not None:
+            parts = self.source.vertex_part[vertices]
+        # A row of the artifact gives the same points whatever is read with it.
+        return spread_over_parts(parts, self.source.max_points, np.random.default_rng([self.source.seed, row]))
 
     def _undistorted(
         self, pixels: Float[np.ndarray, "B C N 2"], camera: Int[np.ndarray, "B C"]
@@ -173,31 +196,9 @@ class LabelReader:
         confidence = self.source.joints3d.read("poses", "confidence", rows[there])[:, columns].clip(0.0, 1.0)
         weights[there] = (confidence * (np.asarray(columns) >= 0))[..., None]
         weights[~np.isfinite(joints).all(-1)] = 0.0
-        return self._depths(joints, weights, camera[:, 0], crops[:, 0]) if self.source.weak else (joints, weights)
-
-    def _depths(
-        self,
-        joints: Float[np.ndarray, "B J 3"],
-        weights: Float[np.ndarray, "B J 3"],
-        camera: Int[np.ndarray, " B"],
-        crops: Float[np.ndarray, "B 2 3"],
-    ) -> tuple[Float[np.ndarray, "B J 3"], Float[np.ndarray, "B J 3"]]:
-        """Depths relative to the root in crop units; joints of bodies without a root or a posed camera get no weight."""
-        root = next((names for names in _ROOTS if all(name in self.source.joint_names for name in names)), None)
-        posed = np.array([c.posed for c in self.source.cameras])[camera]
-        if root is None:
-            return joints, np.zeros_like(weights)
-        rotation = np.stack([c.rotation[2] for c in self.source.cameras])[camera]
-        shift = np.array([c.translation[2] for c in self.source.cameras])[camera]
-        focal = np.array([c.intrinsics[0, 0] for c in self.source.cameras])[camera]
-        depth = (joints * rotation[:, None]).sum(-1) + shift[:, None]
-        columns = [self.source.joint_names.index(name) for name in root]
-        root_depth = depth[:, columns].mean(1)
-        usable = posed & (weights[:, columns, 2] > 0).all(1) & (root_depth > 0)
-        unit_per_metre = focal * crops[:, 0, 0] / np.where(usable, root_depth, 1.0)
-        relative = np.zeros_like(joints)
-        relative[..., 2] = (depth - root_depth[:, None]) * unit_per_metre[:, None]
-        return relative, weights * usable[:, None, None] * [0.0, 0.0, 1.0]
+        if not self.source.weak:
+            return joints, weights
+        return measured_depths(joints, weights, self.source.joint_names, self.source.cameras, camera[:, 0], crops[:, 0])
 
 
 def _rows_by_instant(joints3d: Artifact) -> KeyedRows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from posekit.registration.matched import Posed
 from posekit.registration.parameters import BodyParameters
 from posekit.registration.targets import PX_PER_UNIT, Targets
 
-LOSS_NAMES = ("dense", "keypoints", "joints3d", "scale", "pose", "hinge", "det", "size", "shape", "temporal")
+LOSS_NAMES = ("dense", "keypoints", "depth", "joints3d", "scale", "pose", "hinge", "det", "size", "shape", "temporal")
 
 _GAUGE = 1e-2
 _NEAREST = 0.1
@@ -23,10 +23,15 @@ _NEAREST = 0.1
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term counts; zero leaves it out."""
+    """How much each term counts; zero leaves it out.
+
+    Under weak perspective the 3D joints are depths alone, and `depth` counts in the place of `joints3d`. `limits` says
+    whether the pose term has the exponential of wrong bends, and `squared_limits` whether that is squared.
+    """
 
     dense: float = 10.0
     keypoints: float = 10.0
+    depth: float = 10.0
     joints3d: float = 10.0
     scale: float = 10.0
     pose: float = 1e-3
@@ -35,12 +40,12 @@ class Weights:
     size: float = 0.0
     shape: float = 0.0
     temporal: float = 0.0
+    limits: bool = True
     squared_limits: bool = False
 
-    @staticmethod
-    def every(squared_limits: bool) -> Weights:
+    def every(self) -> Weights:
         """Weights that leave no term out."""
-        return Weights(10.0, 10.0, 10.0, 10.0, 1e-3, 1.0, 1.0, 1.0, 1.0, 1.0, squared_limits)
+        return replace(self, **{name: getattr(self, name) or 1.0 for name in LOSS_NAMES})
 
     def vector(self, like: Tensor) -> Float[Tensor, " L"]:
         """The weights in the order of `LOSS_NAMES`."""
@@ -72,7 +77,7 @@ def hinges_of(body: SegmentScaledBody) -> Hinges:
 def data_losses(
     posed: Posed, parameters: BodyParameters, targets: Targets, robust: float | None
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """The dense, key-point and 3D-joint terms, each the weighted mean of squared distances.
+    """The dense, key-point and 3D-joint (or depth) terms, each the weighted mean of squared distances.
 
     With `robust`, the squared distance r2 of every label becomes ``r2 / (1 + r2 / robust^2)`` (Geman and McClure), which
     lets go of labels that are much further off than `robust` (crop units in the image, metres for 3D joints).
@@ -134,14 +139,17 @@ def scale_loss(segment_scales: Float[Tensor, "B K"], parents: Int[Tensor, " K-1"
     return steps.square().mean(1) + _GAUGE * (segment_scales.mean(1) - 1.0).square()
 
 
-def pose_loss(pose: Float[Tensor, "B K 3"], hinges: Hinges, squared: bool) -> Float[Tensor, " B"]:
-    """Squares of all joint angles, and the exponential of bending a hinge the wrong way.
+def pose_loss(pose: Float[Tensor, "B K 3"], hinges: Hinges, squared: bool, limits: bool = True) -> Float[Tensor, " B"]:
+    """Squares of all joint angles, and with `limits` the exponential of bending a hinge the wrong way.
 
     With `squared` the exponential is squared, as in SMPLify (Bogo et al. 2016).
     """
+    angles = pose[:, 1:].square().flatten(1).sum(1)
+    if not limits:
+        return angles
     flexion = (pose[:, hinges.joints] * hinges.axes).sum(-1)
     wrong_way = torch.exp(-(2.0 if squared else 1.0) * flexion)
-    return pose[:, 1:].square().flatten(1).sum(1) + wrong_way.sum(1)
+    return angles + wrong_way.sum(1)
 
 
 def hinge_loss(pose: Float[Tensor, "B K 3"], hinges: Hinges) -> Float[Tensor, " B"]:

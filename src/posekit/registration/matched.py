@@ -32,11 +32,11 @@ class MatchedBody:
         body: SegmentScaledBody,
         landmarks: LandmarkBlends,
         vertices: Int[Tensor, "B M"],
-        betas: Float[Tensor, "B S"],
+        betas: Float[Tensor, "B S"] | None = None,
     ) -> None:
         self._body = body
         self._count = len(landmarks.names)
-        shapes = betas if bool(betas.any()) else None
+        shapes = betas if betas is not None and bool(betas.any()) else None
         self._rest_joints = body.rest_joints(shapes)
         blends = landmarks.shaped(shapes).expand(len(vertices), -1, -1)
         self._blend = torch.cat([blends, body.rest_points(vertices, shapes).blend], dim=1)

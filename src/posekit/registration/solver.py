@@ -127,7 +127,7 @@ class Solver:
     def evaluate(self, targets: Targets, parameters: BodyParameters, settings: SolverSettings) -> Solution:
         """The losses and residuals of given parameters."""
         posed = self._model(targets, parameters, replace(settings, fit_betas=False)).pose(parameters)
-        every = Weights.every(settings.weights.squared_limits)
+        every = settings.weights.every()
         terms = self._terms(posed, parameters, targets, every, None)
         robust = self._terms(posed, parameters, targets, every, settings.robust_at(1.0))
         total = (robust * settings.weights.vector(robust)).sum(1)
@@ -164,13 +164,13 @@ class Solver:
         weights: Weights,
         robust: float | None,
     ) -> Float[Tensor, "B L"]:
-        dense, keypoints, joints3d = losses.data_losses(posed, parameters, targets, robust)
+        dense, keypoints, joints = losses.data_losses(posed, parameters, targets, robust)
         terms = {
             "dense": dense,
             "keypoints": keypoints,
-            "joints3d": joints3d,
+            "depth" if targets.weak else "joints3d": joints,
             "scale": losses.scale_loss(parameters.segment_scales, self._parents),
-            "pose": losses.pose_loss(parameters.pose, self.hinges, weights.squared_limits),
+            "pose": losses.pose_loss(parameters.pose, self.hinges, weights.squared_limits, weights.limits),
         }
         if weights.hinge:
             terms["hinge"] = losses.hinge_loss(parameters.pose, self.hinges)

@@ -44,8 +44,9 @@ class Targets:
         return len(self.linked)
 
     def select(self, rows: Tensor) -> Targets:
-        """The labels of some of the bodies, by index."""
+        """The labels of some of the bodies, by index; links to rows that no longer come before are cut."""
         chosen = {part.name: getattr(self, part.name)[rows] for part in fields(self) if part.name != "weak"}
+        chosen["linked"] = chosen["linked"] & (rows == torch.nn.functional.pad(rows[:-1], (1, 0), value=-2) + 1)
         return Targets(**chosen, weak=self.weak)
 
     def to(self, device: torch.device) -> Targets:
