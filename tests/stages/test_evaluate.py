@@ -10,12 +10,18 @@ import pytest
 import torch
 
 from posekit.artifacts.files import Artifact
+from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.body.smpl_file import load_body
+from posekit.camera_stack import stack_cameras
 from posekit.config.results import Evaluate
 from posekit.errors import DataError, InputError
 from posekit.evaluation.comparison import Resampling, compare_joints
 from posekit.evaluation.predictions import LabelSource
 from posekit.evaluation.protocols import protocol_by_name
+from posekit.evaluation.sample_errors import read_sample_errors
 from posekit.geometry.rotations import matrix_from_axis_angle
+from posekit.registration.posing import posed_bodies
+from posekit.skeleton.catalog import H36M17
 from posekit.stages.evaluate import evaluate
 
 
@@ -25,6 +31,23 @@ def _run(recording: Any, **settings: Any) -> dict[str, Any]:
     content = json.loads(Path(path).read_text())
     assert content["results"]
     return content
+
+
+def _stored(recording: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and labels as the files hold them, sample by sample, in the frames of the samples' cameras."""
+    with Artifact(recording.dataset) as dataset, Artifact(path) as labels:
+        truth = dataset.read("samples", "joints3d").astype(float)
+        camera = dataset.read("samples", "camera")
+        world = np.repeat(labels.read("poses", "joints3d").astype(float), len(recording.cameras), axis=0)
+    rotation = np.stack([c.rotation for c in recording.cameras])[camera]
+    return truth, np.einsum("nij,nkj->nki", rotation, world)
+
+
+def _aligned(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    p, q = p - p.mean(0), q - q.mean(0)
+    u, s, vt = np.linalg.svd(p.T @ q)
+    z = np.array([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    return np.asarray((z * s).sum() / (p**2).sum() * p @ ((vt.T * z) @ u.T).T - q)
 
 
 def _mean(content: dict[str, Any], metric: str, source: str = "joints3d") -> float:
@@ -230,3 +253,129 @@ def test_protocols_of_the_papers(recording: Any, name: str, metric: str) -> None
         errors.append({m.metric: m.mean for m in summary.metrics})
     assert errors[0][metric] == pytest.approx(errors[1][metric], abs=1e-2)
     assert errors[1]["mpjpe"] > 50 + errors[0]["mpjpe"]
+
+
+def _noisy(recording: Any) -> np.ndarray:
+    noise = np.random.default_rng(7).normal(size=recording.joints.shape)
+    return np.asarray(1.1 * recording.joints + 0.05 * noise)
+
+
+def test_every_metric_by_a_second_implementation(recording: Any) -> None:
+    path = recording.write_labels(_noisy(recording))
+    content = _run(recording, protocol="deform-and-learn")
+    truth, predicted = _stored(recording, path)
+    bones = np.array(H36M17.bones)
+    lengths = np.linalg.norm(truth[:, bones[:, 1]] - truth[:, bones[:, 0]], axis=-1).sum(-1)
+    with Artifact(recording.dataset) as dataset:
+        test = dataset.read("samples", "sequence") == 1
+    canonical = lengths[~test].mean()
+    assert content["protocol"]["canonical_bone_length"] == pytest.approx(canonical, rel=1e-9)
+    assert "S1" in content["protocol"]["canonical_from"]
+    errors: dict[str, list[np.ndarray]] = {"mpjpe": [], "n_mpjpe": [], "pa_mpjpe": [], "bone_rescaled_mpjpe": []}
+    for p, q in zip(predicted[test], truth[test], strict=True):
+        p, q = p - p[0], q - q[0]
+        size = np.linalg.norm(p[bones[:, 1]] - p[bones[:, 0]], axis=-1).sum()
+        errors["mpjpe"].append(p - q)
+        errors["n_mpjpe"].append((p * q).sum() / (p * p).sum() * p - q)
+        errors["pa_mpjpe"].append(_aligned(p, q))
+        errors["bone_rescaled_mpjpe"].append(p * canonical / size - q)
+    for metric, differences in errors.items():
+        distances = 1000 * np.linalg.norm(differences, axis=-1)
+        found = content["results"]["joints3d"]["metrics"][metric]
+        assert found["mean"] == pytest.approx(distances.mean(), rel=1e-6)
+        assert found["median"] == pytest.approx(np.median(distances.mean(-1)), rel=1e-6)
+        assert list(found["per_joint"].values()) == pytest.approx(distances.mean(0).tolist(), rel=1e-6, abs=1e-6)
+    within = 1000 * np.linalg.norm(errors["mpjpe"], axis=-1)
+    auc = np.mean([(within < limit).mean() for limit in np.linspace(0, 150, 31)])
+    assert _mean(content, "pck3d") == pytest.approx(100 * (within < 150).mean(), rel=1e-6)
+    assert _mean(content, "auc3d") == pytest.approx(100 * auc, rel=1e-6)
+
+
+def test_vertices_by_a_second_implementation(recording: Any) -> None:
+    scales = np.ones(recording.pose.shape[:2])
+    scales[:, 4] = 1.3
+    path = recording.write_fits(segment_scales=scales)
+    recording.write_truth()
+    content = _run(recording, truth=recording.truth)
+    with Artifact(path) as artifact:
+        predicted = posed_bodies(artifact.table("fits"), SegmentScaledBody(load_body())).points.double()
+    true = torch.from_numpy(recording.vertices)
+    shape = [
+        np.linalg.norm(_aligned(p, q), axis=-1).mean() for p, q in zip(predicted.numpy(), true.numpy(), strict=True)
+    ]
+    assert _mean(content, "per_vertex_reconstruction", "fits_vertices") == pytest.approx(
+        1000 * np.mean(shape), rel=1e-4
+    )
+    lenses = stack_cameras(recording.cameras)
+    distances = (lenses.project(predicted[:, None]) - lenses.project(true[:, None])).norm(dim=-1).mean(-1).numpy()
+    with Artifact(recording.dataset) as dataset:
+        x0, y0, x1, y1 = dataset.read("samples", "bbox").T.astype(float)
+    pixels = distances.reshape(-1) * 224 / (1.2 * np.maximum(x1 - x0, y1 - y0))
+    found = content["results"]["fits_vertices"]["metrics"]["per_pixel_vertices"]
+    assert found["mean"] == pytest.approx(pixels.mean(), rel=1e-4) and found["unit"] == "px"
+
+
+def test_vertices_follow_the_protocol(recording: Any) -> None:
+    recording.write_fits()
+    recording.write_truth()
+    vertices = _run(recording, truth=recording.truth, protocol="p2")["results"]["fits_vertices"]
+    assert vertices["evaluated"] == 12 and vertices["protocol"]["name"] == "h36m-hmr-p2"
+
+
+def test_predictions_stand_beside_labels_and_fits(recording: Any) -> None:
+    recording.write_labels()
+    fits = recording.write_fits()
+    predictions = recording.root / "predictions" / "toy.h5"
+    predictions.parent.mkdir()
+    fits.rename(predictions)
+    scales = np.ones(recording.pose.shape[:2])
+    scales[:, 4] = 1.3
+    recording.write_fits(segment_scales=scales)
+    recording.write_truth()
+    content = _run(recording, truth=recording.truth, baseline=True)
+    names = ["joints3d", "fits", "fits_vertices", "predictions", "predictions_vertices", "mean-pose"]
+    assert list(content["results"]) == names and list(content["tables"]) == names
+    assert _mean(content, "mpjpe", "predictions") < 0.5 < _mean(content, "mpjpe", "fits")
+    assert set(content["inputs"]) == {"dataset", "joints3d", "fits", "predictions", "truth"}
+    assert "36 training samples" in content["results"]["mean-pose"]["baseline"]
+
+
+def test_the_baseline_needs_nothing_else(recording: Any) -> None:
+    content = _run(recording, baseline=True, protocol="deform-and-learn")
+    assert list(content["results"]) == ["mean-pose"] and _mean(content, "mpjpe", "mean-pose") > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "subject"),
+    [({"split": "train"}, "S1"), ({"split": "test"}, "S9"), ({"protocol": "deform-and-learn-train"}, "S1")],
+)
+def test_training_sequences_can_be_measured_alone(recording: Any, settings: dict[str, str], subject: str) -> None:
+    joints = recording.joints.copy()
+    joints[recording.keys["sequence"] == (0 if subject == "S1" else 1), 16] += [0.0, 0.0, 0.17]
+    recording.write_labels(joints)
+    content = _run(recording, **settings)
+    assert content["results"]["joints3d"]["evaluated"] == 36
+    assert _mean(content, "mpjpe") == pytest.approx(10, abs=0.01)
+
+
+def test_the_canonical_length_may_be_the_constant(recording: Any) -> None:
+    recording.write_labels()
+    content = _run(recording, protocol="deform-and-learn", canonical="constant")
+    assert content["protocol"]["canonical_bone_length"] == 4.150
+
+
+def test_errors_of_samples_stand_beside_the_result(recording: Any) -> None:
+    recording.write_labels(_noisy(recording))
+    settings = Evaluate(dataset=recording.dataset, bootstrap=0, device="cpu", baseline=True)
+    report = evaluate(settings)
+    result, errors = report.outputs
+    content = json.loads(result.read_text())
+    with Artifact(errors) as artifact:
+        assert content["errors"] == {"file": "toy.errors.h5", "digest": artifact.digest}
+        parts = read_sample_errors(artifact)
+    assert list(parts) == ["joints3d", "mean-pose"]
+    for metric, values in parts["joints3d"].values.items():
+        assert values.mean() == pytest.approx(_mean(content, metric), rel=1e-6)
+    assert evaluate(settings).skipped
+    errors.unlink()
+    assert not evaluate(settings).skipped and errors.exists()
