@@ -26,6 +26,7 @@ FREE_RADIUS = 2.4
 _COARSE = 8
 """Rays through the lens are found for every eighth pixel and interpolated: a background needs no more."""
 _NOISE = 256
+_NEAR = 0.05
 _LIFT = 0.75
 
 
@@ -91,16 +92,18 @@ def background(room: Room, camera: Camera, light: RoomLight) -> Float[np.ndarray
     normals = np.zeros_like(rays)
     np.put_along_axis(normals, axis[:, None], -sign[:, None], axis=1)
     for box in room.boxes:
-        near, side_axis, side = _box_hit(box, origin, rays)
-        seen = np.flatnonzero(near < distance)
+        ahead = _rays_towards(box, camera)
+        near, side_axis, side = _box_hit(box, origin, rays[ahead])
+        hit = near < distance[ahead]
+        near, side_axis, side, seen = near[hit], side_axis[hit], side[hit], ahead[hit]
         if not len(seen):
             continue
-        distance[seen] = near[seen]
-        x, y, z = (origin + near[seen, None] * rays[seen]).T
+        distance[seen] = near
+        x, y, z = (origin + near[:, None] * rays[seen]).T
         grain = 0.85 + 0.3 * _sampled(room.noise, x + z, y + 0.3 * z, 1.1)
         colours[seen] = np.array(linear(box.colour)) * grain[:, None]
         normals[seen] = 0.0
-        normals[seen, side_axis[seen]] = side[seen]
+        normals[seen, side_axis] = side
     shaded = light.shade(torch.from_numpy(colours), torch.from_numpy(normals)).numpy()
     return np.ascontiguousarray(_LIFT * shaded.reshape(camera.height, camera.width, 3), dtype=np.float32)
 
@@ -152,6 +155,19 @@ def _inside_of_room(origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, n
     axis = far.argmin(axis=-1)
     distance = np.take_along_axis(far, axis[..., None], axis=-1)[..., 0]
     return distance, axis, np.sign(np.take_along_axis(rays, axis[..., None], axis=-1)[..., 0])
+
+
+def _rays_towards(box: Box, camera: Camera) -> np.ndarray:
+    """The pixels, counted row by row, that may see a box: all of them where that is not easily told."""
+    corners = np.stack(np.meshgrid(*np.stack([box.low, box.high], axis=1)), axis=-1).reshape(-1, 3)
+    seen = (corners @ camera.rotation.T + camera.translation) @ camera.intrinsics.T
+    if camera.lens != "pinhole" or seen[:, 2].min() < _NEAR:
+        return np.arange(camera.width * camera.height)
+    pixels = seen[:, :2] / seen[:, 2:]
+    size = (camera.width, camera.height)
+    x0, y0 = np.floor(pixels.min(axis=0)).clip(0, size).astype(int)
+    x1, y1 = (np.ceil(pixels.max(axis=0)) + 1).clip(0, size).astype(int)
+    return (np.arange(y0, y1)[:, None] * camera.width + np.arange(x0, x1)).ravel()
 
 
 def _box_hit(box: Box, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ class Shot:
 class SeenPerson:
     """One person in a picture. `mask` and the others are of the whole image.
 
-    `keypoints` are COCO's 17 joints: x, y (px) and 0 (outside), 1 (hidden) or 2 (seen).
+    `keypoints` are COCO's 17 joints: x, y (px) and 0 (none), 1 (hidden) or 2 (seen).
     """
 
     mask: Bool[np.ndarray, "H W"]
@@ -193,8 +193,14 @@ def _keypoints(
     x, y = rounded.T.astype(np.int64)
     x, y = x.clip(0, width - 1), y.clip(0, height - 1)
     seen = mask[y, x] & (depths <= surface[y, x] + _REACH)
-    labels = np.where(inside, np.where(seen, 2.0, 1.0), 0.0)
-    return np.concatenate([np.where(inside[:, None], rounded, 0.0), labels[:, None]], axis=1)
+    # Annotators guess hidden joints amid what they see of a person, and no others.
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return np.zeros((len(pixels), 3))
+    guessed = (x >= columns.min()) & (x <= columns.max()) & (y >= rows.min()) & (y <= rows.max())
+    labelled = inside & (seen | guessed)
+    labels = np.where(labelled, np.where(seen, 2.0, 1.0), 0.0)
+    return np.concatenate([np.where(labelled[:, None], rounded, 0.0), labels[:, None]], axis=1)
 
 
 def people_in(people: Sequence[SeenPerson], least: int) -> list[int]:
