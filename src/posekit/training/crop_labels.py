@@ -22,7 +22,7 @@ _BODIES_AT_ONCE = 512
 class Points:
     """Correspondences of several bodies in a row; those of body i from `offsets[i]` to `offsets[i + 1]`."""
 
-    offsets: Int[np.ndarray, " B+1"]
+    offsets: Int[np.ndarray, " E"]
     positions: Float[np.ndarray, "M 2"]
     weights: Float[np.ndarray, " M"]
     vertices: Int[np.ndarray, " M"]
