@@ -53,8 +53,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
     # Copies, because the format refuses tensors that share memory (tied weights).
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         try:
             save_file(plain, temporary, metadata=None if notes is None else dict(notes))
+            # The library makes files that nobody else may read, whatever the umask says.
+            temporary.chmod(mode)
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}", got=error, hint="Check the free space") from error
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import DoublePrecision, MixedPrecision, Precision
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from posekit import parallel
@@ -103,7 +104,10 @@ def set_up(fabric: Fabric, modules: Mapping[str, nn.Module], device: torch.devic
             ready[name] = place_constant(fabric, module)
             continue
         own = module if parallel.world_size() == 1 else synced(module, device)
-        ready[name] = fabric.setup_module(own)
+        with warnings.catch_warnings():
+            # Newer versions of torch spell `broadcast_buffers` differently.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
+            ready[name] = fabric.setup_module(own)
     return ready
 
 

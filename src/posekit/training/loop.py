@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 
 from posekit import parallel
 from posekit.config.training import Precision, TrainingConfig
+from posekit.errors import ArtifactError
 from posekit.progress import track
 from posekit.training.checkpoints import (
     Checkpoint,
@@ -111,16 +113,14 @@ def train(
         len(source), settings.batch, settings.epochs, settings.seed, parallel.rank(), parallel.world_size()
     )
     if run.is_finished():
-        loaded = run.load()
-        for name, module in method.modules().items():
-            module.load_state_dict(loaded.module(name))
+        _load_finished(method, run)
         return TrainingOutcome(schedule.steps, schedule.steps, skipped=True)
     began = time.perf_counter()
     session = _Session(method, settings, schedule, start_fabric(device, settings.precision))
     checkpoint, note = run.last_checkpoint()
-    if note:
-        logger.warning(note)
     first = session.restore(checkpoint) if checkpoint is not None else 0
+    if note and parallel.is_main():
+        logger.log(logging.INFO if first else logging.WARNING, note)
     run.begin()
     with (
         torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []),
@@ -128,7 +128,7 @@ def train(
         BatchLoader(source, schedule, settings.workers) as loader,
     ):
         steps = loader.batches(first)
-        for step, batch in track(steps, "train", total=schedule.steps - first, unit="step"):
+        for step, batch in _shown(steps, schedule.steps - first):
             session.begin_step(step)
             losses = method.step(batch.to(session.device), session)
             session.meter.add(losses)
@@ -166,7 +166,6 @@ class _Session:
         for constant in method.constants().values():
             place_constant(fabric, constant.eval())
         self._ready = set_up(fabric, self.modules, fabric.device)
-        self._steppers = {name: fabric.setup_optimizers(optimizer) for name, optimizer in self.optimizers.items()}
         self._first_rates = {
             name: [float(group["lr"]) for group in optimizer.param_groups]
             for name, optimizer in self.optimizers.items()
@@ -202,7 +201,7 @@ class _Session:
         self.fabric.backward(loss)
 
     def step(self, name: str) -> None:
-        self._steppers[name].step()
+        self.fabric.strategy.optimizer_step(self.optimizers[name])
         self.optimizers[name].zero_grad(set_to_none=True)
         self._stale = True
 
@@ -253,14 +252,34 @@ class _Session:
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Takes over the state of a checkpoint; returns the number of steps done."""
-        for name, module in self.modules.items():
-            module.load_state_dict(tensors_below(checkpoint.tensors, f"module.{name}"))
-        for name, optimizer in self.optimizers.items():
-            state = tensors_below(checkpoint.tensors, f"optimizer.{name}")
-            restore_optimizer(optimizer, state, checkpoint.values["optimizers"][name])
-        self.fabric.strategy.precision.load_state_dict(checkpoint.values["precision"])
-        self.meter.restore(tensors_below(checkpoint.tensors, "meter"), checkpoint.values["counts"])
+        with _fitting("the checkpoint does not fit the networks", "Delete it to start over"):
+            for name, module in self.modules.items():
+                module.load_state_dict(tensors_below(checkpoint.tensors, f"module.{name}"))
+            for name, optimizer in self.optimizers.items():
+                state = tensors_below(checkpoint.tensors, f"optimizer.{name}")
+                restore_optimizer(optimizer, state, checkpoint.values["optimizers"][name])
+            self.fabric.strategy.precision.load_state_dict(checkpoint.values["precision"])
+            self.meter.restore(tensors_below(checkpoint.tensors, "meter"), checkpoint.values["counts"])
         return checkpoint.step
+
+
+def _shown(steps: Iterator[tuple[int, Batch]], total: int) -> Iterator[tuple[int, Batch]]:
+    return track(steps, "train", total=total, unit="step") if parallel.is_main() else steps
+
+
+def _load_finished(method: Method[Any], run: RunFolder) -> None:
+    loaded = run.load()
+    with _fitting(f"the weights in {run.path} do not fit the networks", "Train again with --force"):
+        for name, module in method.modules().items():
+            module.load_state_dict(loaded.module(name))
+
+
+@contextmanager
+def _fitting(what: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ArtifactError(what, got=error, hint=hint) from error
 
 
 def _check_names(modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> None:

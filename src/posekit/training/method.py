@@ -81,7 +81,11 @@ class Method(ABC, Generic[Batch]):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """What is trained and stored, by name."""
+        """What is trained and stored, by name (without dots); always the same objects.
+
+        The loop puts them into training mode. What must not follow (a frozen BatchNorm) overrides `train`. On several
+        processes each backward pass must reach all parameters that require gradients.
+        """
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:

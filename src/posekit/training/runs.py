@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,6 @@ KIND = "model"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +152,12 @@ class RunFolder:
         return checkpoint, f"went on after step {checkpoint.step}"
 
     def begin(self) -> None:
-        """Makes the folder; OutputError where the file system refuses."""
+        """Makes the folder, and clears away what a killed training was writing; OutputError where the file system refuses."""
         if parallel.is_main():
             with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
+                for half in self.path.glob(".*.tmp.*"):
+                    half.unlink(missing_ok=True)
         parallel.wait_for_all()
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:

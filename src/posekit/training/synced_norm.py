@@ -68,7 +68,8 @@ class SyncedBatchNorm(_BatchNorm):
 def synced(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with every BatchNorm in it replaced by one over all processes; parameters and names stay the same."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # torch's
+        return converted
     if isinstance(module, _BatchNorm):
         return _synced_norm(module)
     for name, child in module.named_children():
