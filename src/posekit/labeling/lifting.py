@@ -103,7 +103,7 @@ def load_lifter(run_folder: Path, device: torch.device) -> Lifter:
         generator.load_state_dict({k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)})
     except (SafetensorError, RuntimeError) as error:
         raise FormatError(f"{weights} does not hold the weights of a lifter", got=str(error)) from error
-    return Lifter(skeleton, generator, str(config["digest"])).to(device).eval()
+    return Lifter(skeleton, generator, str(config["weights_digest"])).to(device).eval()
 
 
 def _config(path: Path) -> dict[str, Any]:
