@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
         self.to_empty(device="cpu")
         self._draw(torch.Generator().manual_seed(seed))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.to(memory_format=torch.channels_last)
 
     def _draw(self, generator: torch.Generator) -> None:
         for part in self.modules():

@@ -45,8 +45,10 @@ class BodyRegressor(nn.Module):
         self.joint_count = joint_count
         self.rotations = rotations
         layout = layout_of(joint_count, rotations)
-        # skip_init draws nothing from the global random numbers.
-        self.head = nn.utils.skip_init(nn.Linear, backbone.feature_count, layout.size)
+        with torch.device("meta"):
+            # Nothing is drawn here, so the global random numbers stay as they are.
+            self.head = nn.Linear(backbone.feature_count, layout.size)
+        self.head.to_empty(device="cpu")
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             nn.init.xavier_uniform_(self.head.weight, gain=_HEAD_GAIN, generator=generator)
