@@ -56,7 +56,7 @@ class Render(StageConfig):
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
     raw: Path | None = read_path(None, "Folder of the original frames; default: where preprocess read them.")
     joints3d: Path | None = read_path(None, "Joints to draw; default: labels/NAME.joints3d.h5 when it is there.")
-    fits: Path | None = read_path(None, "Fits to draw; default: fits/NAME.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to draw; default: fits/NAME.h5, else predictions/NAME.h5.")
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Folder to write into; default: renders/NAME.")
     kind: Literal["overlay", "side", "turntable"] = setting("overlay", "What to draw.")
@@ -75,7 +75,7 @@ class Export(StageConfig):
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
     joints3d: Path | None = read_path(None, "Joints to export; default: labels/NAME.joints3d.h5 when it is there.")
-    fits: Path | None = read_path(None, "Fits to export; default: fits/NAME.h5 when it is there.")
+    fits: Path | None = read_path(None, "Fits to export; default: fits/NAME.h5, else predictions/NAME.h5.")
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Folder to write into; default: exports/NAME.")
     formats: tuple[Literal["trc", "csv", "npz", "obj", "ply", "glb"], ...] = setting(

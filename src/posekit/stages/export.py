@@ -64,7 +64,9 @@ def export(settings: Export) -> StageReport:
     """
     output = settings.output or beside(settings.dataset, "exports", "")
     joints_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
-    fits_path = optional_input(settings.fits, beside(settings.dataset, "fits", ".h5"))
+    fits_path = optional_input(
+        settings.fits, *(beside(settings.dataset, folder, ".h5") for folder in ("fits", "predictions"))
+    )
     with ExitStack() as stack:
         dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
         labels = open_optional(joints_path, JOINTS3D)
@@ -110,7 +112,7 @@ class _Exporter:
             raise InputError(
                 f"no fits to make {', '.join(sorted(meshes))} from",
                 accepted=sorted(_OF_JOINTS),
-                hint="Run `posekit register` first, name fits with --fits, or leave these formats out",
+                hint="Run `posekit register` or `predict` first, name fits with --fits, or leave these formats out",
             )
         self.body = None if self.fits is None else SegmentScaledBody(load_body(self.settings.body))
         if self.fits is not None and self.body is not None:
@@ -159,7 +161,7 @@ class _Exporter:
             raise InputError(
                 "nothing to export",
                 got=f"neither labels, fits nor ground truth of {self.dataset.path}",
-                hint="Run `posekit triangulate` or `posekit register` first",
+                hint="Run `posekit triangulate`, `register` or `predict` first",
             )
         self.notes.append("There are neither labels nor fits; the joints are the data set's ground truth.")
         return truth_tracks(self.dataset, self.selection)

@@ -26,9 +26,6 @@ from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.picture_rows import Outcome, PictureReader
 from posekit.stages.report import StageReport, Table
 
-PICTURES = "pictures"
-"""What the fact `media` says of a data set whose sequences are single pictures."""
-
 _NAMED_IN_NOTES = 5
 
 
@@ -102,7 +99,7 @@ def _header(config: PreprocessPictures, media: Media, people: People | None, ske
         skeleton=skeleton,
         facts={
             "raw_root": str(media.root.resolve()),
-            "media": "video" if media.video else PICTURES,
+            "stills": not media.video,
             "intrinsics": "guessed: the focal length is the diagonal of the picture",
             "keypoints": "none" if people is None or people.skeleton is None else people.path.name,
         },

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,11 @@ from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
 from posekit.stages.manifest import files_of, write_manifest
 from posekit.stages.render_pace import ahead
-from posekit.stages.render_people import Bodies, Joints, Keypoints
+from posekit.stages.render_people import Bodies, Cast, Joints, Keypoints
 from posekit.stages.render_pictures import (
     Canvas,
     FolderSink,
+    Gallery,
     Image,
     Sink,
     VideoSink,
@@ -60,6 +62,9 @@ TURN_FRAMES, TURN_FPS = 90, 30.0
 """A turntable of a single moment."""
 SIDES = (("front", 0.0, 0.12), ("left side", math.pi / 2, 0.12), ("top", 0.0, math.pi / 2 - 0.02))
 """Name, azimuth and elevation."""
+GALLERY = "pictures"
+"""Folder of the overlays of single pictures."""
+_SEQUENCES_KEPT = 16
 _ROOM_FRAMES = 60
 """Moments that say how large the room is."""
 
@@ -73,7 +78,9 @@ def render(settings: Render) -> StageReport:
     with ExitStack() as stack:
         dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
         labels_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
-        fits_path = optional_input(settings.fits, beside(settings.dataset, "fits", ".h5"))
+        fits_path = optional_input(
+            settings.fits, *(beside(settings.dataset, folder, ".h5") for folder in ("fits", "predictions"))
+        )
         labels, fits = open_optional(labels_path, JOINTS3D), open_optional(fits_path, FITS)
         for made_from in (labels, fits):
             if made_from is not None:
@@ -113,28 +120,36 @@ class _Artist:
             raise InputError(
                 "no fits to draw bodies from",
                 got=f"--draw {self.settings.draw}",
-                hint="Run `posekit register` first, name fits with --fits, or use --draw skeleton",
+                hint="Run `posekit register` or `predict` first, name fits with --fits, or use --draw skeleton",
             )
         self.device = resolve_device(self.settings.device)
         body = load_body(self.settings.body) if self.fits is not None else None
         self.body = SegmentScaledBody(body).to(self.device) if body is not None else None
         self.sequence = self._find_sequence()
-        self.bodies, self.joints = self._people(self.sequence)
-        self.keypoints = Keypoints(self.dataset, self.sequence) if self.joints is None and self.draw_joints else None
+        self.cast = self._people(self.sequence)
+        self.bodies, self.joints = self.cast.bodies, self.cast.joints
 
     def run(self) -> None:
         """Draws what was asked for."""
-        rows = self._overlays() if self.settings.kind == "overlay" else self._views()
-        sheet = f"{self._name()}_{self.settings.kind}_sheet.png"
+        name = self._name(self.sequence)
+        if self.settings.kind != "overlay":
+            rows = self._views()
+        elif self.dataset.header.facts.get("stills") and self.settings.sequence is None:
+            name, rows = GALLERY, self._gallery()
+        else:
+            rows = self._overlays()
+        sheet = f"{name}_{self.settings.kind}_sheet.png"
         self.files.append(contact_sheet(self.output / sheet, rows))
 
-    def _people(self, sequence: int) -> tuple[Bodies | None, Joints | None]:
-        bodies = joints = None
+    def _people(self, sequence: int) -> Cast:
+        bodies = joints = keypoints = None
         if self.fits is not None and self.body is not None and self.draw_mesh:
             bodies = Bodies(self.fits, self.body, self.cameras, sequence)
         if self.labels is not None:
             joints = Joints(self.labels, self.cameras, sequence)
-        return bodies, joints
+        elif self.draw_joints:
+            keypoints = Keypoints(self.dataset, sequence)
+        return Cast(bodies, joints, keypoints, self.draw_joints)
 
     def _find_sequence(self) -> int:
         names = [clip.name for clip in self.clips]
@@ -151,8 +166,7 @@ class _Artist:
 
     def _frames(self, camera: int | None = None) -> list[int]:
         """Frames at an even pace from the first to the last that has something to draw; some may have nothing."""
-        people = self.bodies or (self.joints if self.draw_joints else None) or self.keypoints
-        drawn = sorted(people.frames(camera)) if people is not None else []
+        drawn = self.cast.frames(camera)
         if not drawn:
             return []
         step = int(np.gcd.reduce(np.diff(drawn))) if len(drawn) > 1 else 1
@@ -165,9 +179,9 @@ class _Artist:
         mine = (keys.sequence == self.sequence) & ((keys.camera == camera) if camera is not None else True)
         return set(keys.frame[mine].tolist())
 
-    def _name(self) -> str:
-        plain = re.sub(r"[^\w.-]+", "_", self.clips[self.sequence].name).strip("._")
-        return plain or f"sequence_{self.sequence}"
+    def _name(self, sequence: int) -> str:
+        plain = re.sub(r"[^\w.-]+", "_", self.clips[sequence].name).strip("._")
+        return plain or f"sequence_{sequence}"
 
     def _fps(self, frames: Sequence[int]) -> float:
         """The rate of the frames that are drawn, which may be every n-th of the recording."""
@@ -181,20 +195,57 @@ class _Artist:
 
     # Overlays
 
-    def _overlays(self) -> list[list[Image]]:
+    def _originals(self) -> Path | None:
+        """The folder of the original frames, if it is there; notes what is drawn otherwise."""
         root = raw_root(self.dataset, self.settings.raw)
         if root is None:
             self.notes.append(
                 "The original frames are not there; drawn on the stored crops. Give their folder with --raw."
             )
-        if self.draw_joints and self.joints is None:
+        if self.draw_joints and self.labels is None:
             self.notes.append("There are no 3D labels; the skeletons are the data set's 2D key points.")
+        return root
+
+    def _gallery(self) -> list[list[Image]]:
+        """Every picture of a data set of single pictures that shows someone to draw."""
+        stills = list(islice(self._stills(), self.settings.frames or None))
+        painter, root = self._painter(self.settings.opacity), self._originals()
+        people = lru_cache(maxsize=_SEQUENCES_KEPT)(self._people)
+
+        def draw(still: tuple[int, int, int]) -> tuple[str, Image]:
+            sequence, camera, frame = still
+            canvas = next(canvases(self.dataset, root, sequence, camera, [frame]))
+            name = f"{sequence:06d}_{Path(self._name(sequence)).stem}" + (f"_{frame}" if frame else "")
+            return name, self._overlay(canvas, camera, painter, people(sequence), self.clips[sequence].name)[1]
+
+        gallery = Gallery(self.output / GALLERY, len(stills))
+        with ahead(draw, stills, self.device) as drawn:
+            for name, image in track(drawn, "draw pictures", total=len(stills), unit="picture"):
+                gallery.take(name, image)
+        self.files += gallery.files
+        self.counts["pictures drawn"] = len(stills)
+        return gallery.rows
+
+    def _stills(self) -> Iterator[tuple[int, int, int]]:
+        """Sequence, camera and frame of every picture with someone to draw."""
+        table = "fits" if self.draw_mesh and self.fits is not None else "samples"
+        artifact = self.fits if self.draw_mesh and self.fits is not None else self.dataset
+        keys = Keys.read(artifact, table)
+        usable = artifact.read(table, "ok") if table == "fits" else np.ones(len(keys), dtype=bool)
+        there = np.stack([keys.sequence, keys.camera, keys.frame], axis=1)[usable]
+        names = [self.cameras[camera].name for camera in range(len(self.cameras))]
+        for sequence, camera, frame in np.unique(there, axis=0).tolist():
+            if not self.settings.camera or names[camera] in self.settings.camera:
+                yield sequence, camera, frame
+
+    def _overlays(self) -> list[list[Image]]:
+        root = self._originals()
         painter = self._painter(self.settings.opacity)
         rows = []
         for camera in self._chosen_cameras():
             frames = self._frames(camera)
-            name = f"{self._name()}_{self.cameras[camera].name}_overlay"
-            draw = partial(self._overlay, camera=camera, painter=painter)
+            name = f"{self._name(self.sequence)}_{self.cameras[camera].name}_overlay"
+            draw = partial(self._overlay, camera=camera, painter=painter, cast=self.cast)
             views = canvases(self.dataset, root, self.sequence, camera, frames)
             with (
                 self._sink(name, self._fps(frames), len(frames)) as sink,
@@ -220,20 +271,22 @@ class _Artist:
     def _painter(self, opacity: float) -> MeshPainter | None:
         return None if self.body is None else MeshPainter(torch.from_numpy(self.body.body.faces), opacity=opacity)
 
-    def _overlay(self, canvas: Canvas, camera: int, painter: MeshPainter | None) -> tuple[int, Image]:
+    def _overlay(
+        self, canvas: Canvas, camera: int, painter: MeshPainter | None, cast: Cast, caption: str = ""
+    ) -> tuple[int, Image]:
         canvas = scaled(canvas, self.settings.scale)
         image, affine = canvas.image, canvas.canvas_from_image
-        seen = self.bodies.seen(canvas.frame, camera) if self.bodies is not None else None
+        seen = cast.bodies.seen(canvas.frame, camera) if cast.bodies is not None else None
         if seen is not None and painter is not None:
             screen = apply_affine(seen.screen, torch.from_numpy(affine).to(seen.screen))
             colors = [person_color(person) for person in seen.people]
             painter.paint(image, screen, seen.camera_vertices, colors, perspective=seen.perspective)
-        source = self.joints or self.keypoints
+        source = cast.joints or cast.keypoints
         joints = source.seen(canvas.frame, camera) if source is not None and self.draw_joints else None
         if joints is not None:
             for points, confidence in zip(joints.pixels, joints.confidence, strict=True):
                 draw_skeleton(image, points @ affine[:, :2].T + affine[:, 2], joints.skeleton, confidence=confidence)
-        draw_label(image, f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
+        draw_label(image, caption or f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
         return canvas.frame, image
 
     # Views without a picture
@@ -261,7 +314,7 @@ class _Artist:
             return self._stage(moments[number], room, upright, panels, painter)
 
         with (
-            self._sink(f"{self._name()}_{self.settings.kind}", fps, len(moments)) as sink,
+            self._sink(f"{self._name(self.sequence)}_{self.settings.kind}", fps, len(moments)) as sink,
             ahead(draw, range(len(moments)), self.device) as drawn,
         ):
             progress = track(drawn, f"draw {self.settings.kind}", total=len(moments), unit="frame")

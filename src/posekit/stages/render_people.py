@@ -204,3 +204,18 @@ class Keypoints:
         points = self._table.select(rows)["keypoints2d"].astype(np.float64)
         people = [int(self._table.people[row]) for row in rows]
         return SeenJoints(people, points[..., :2], points[..., 2], self.skeleton)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who is drawn in one sequence."""
+
+    bodies: Bodies | None
+    joints: Joints | None
+    keypoints: Keypoints | None
+    draw_joints: bool
+
+    def frames(self, camera: int | None) -> list[int]:
+        """Frames with someone to draw."""
+        people = self.bodies or (self.joints if self.draw_joints else None) or self.keypoints
+        return sorted(people.frames(camera)) if people is not None else []

@@ -26,6 +26,8 @@ GAP = 6
 SHEET_COLUMNS = 4
 SHEET_HEIGHT = 420
 """Contact sheets show so many moments of every picture, each at most so high."""
+GALLERY_CELLS = 24
+"""Contact sheets of single pictures show so many of them."""
 
 
 class Canvas(NamedTuple):
@@ -158,6 +160,36 @@ class FolderSink(Sink):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to close."""
+
+
+class Gallery:
+    """Takes pictures of different sizes and keeps small ones of the first few, in rows of cells of one size."""
+
+    def __init__(self, folder: Path, expected: int) -> None:
+        self.files: list[Path] = []
+        self.rows: list[list[Image]] = []
+        self._folder = folder
+        self._kept = {round(place) for place in np.linspace(0, max(0, expected - 1), min(GALLERY_CELLS, expected))}
+
+    def take(self, name: str, image: Image) -> None:
+        """The next picture, to be called by this name."""
+        if len(self.files) in self._kept:
+            if not self.rows or len(self.rows[-1]) == SHEET_COLUMNS:
+                self.rows.append([])
+            self.rows[-1].append(_cell(image))
+        self.files.append(self._folder / f"{name}.png")
+        write_image(self.files[-1], image)
+
+
+def _cell(image: Image) -> Image:
+    """A picture in the middle of a white square."""
+    share = SHEET_HEIGHT / max(image.shape[:2])
+    height, width = (max(1, round(share * side)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR
+    cell = np.full((SHEET_HEIGHT, SHEET_HEIGHT, 3), 255, dtype=np.uint8)
+    y, x = (SHEET_HEIGHT - height) // 2, (SHEET_HEIGHT - width) // 2
+    cell[y : y + height, x : x + width] = cv2.resize(image, (width, height), interpolation=method)
+    return cell
 
 
 def contact_sheet(path: Path, rows: Iterable[Sequence[Image]]) -> Path:

@@ -50,11 +50,9 @@ class StageReport:
         }
 
 
-def optional_input(given: Path | None, default: Path) -> Path | None:
-    """The path that was given, or the default one when it is there."""
-    if given is not None:
-        return given
-    return default if default.exists() else None
+def optional_input(given: Path | None, *defaults: Path) -> Path | None:
+    """The path that was given, or the first of the default ones that is there."""
+    return given if given is not None else next((path for path in defaults if path.exists()), None)
 
 
 def require_same_source(made_from: Artifact, role: str, source: Artifact) -> None:
