@@ -20,6 +20,7 @@ from posekit.errors import FormatError
 
 HALF_PIXEL = 0.5
 MASK_SIZE = 256
+_LEAST_OF_POLYGON = 6
 KEYS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
 
 
@@ -121,7 +122,10 @@ def decode_mask(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray,
             plain = isinstance(segmentation["counts"], list)
             encoded = rle.frPyObjects(dict(segmentation), height, width) if plain else dict(segmentation)
         else:
-            encoded = rle.merge(rle.frPyObjects([list(polygon) for polygon in segmentation], height, width))
+            polygons = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2).ravel().tolist() for polygon in segmentation]
+            if not polygons or min(map(len, polygons)) < _LEAST_OF_POLYGON:
+                raise ValueError("no polygons")
+            encoded = rle.merge(rle.frPyObjects(polygons, height, width))
         return np.asarray(rle.decode(encoded), dtype=np.uint8)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(

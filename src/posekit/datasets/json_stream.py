@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from posekit.errors import FormatError, MissingFileError
 
 _CHUNK = 1 << 20
+_TAIL_OF_NUMBER = 3
 _SPACE = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
 
@@ -89,13 +90,14 @@ class _Text:
             try:
                 value, end = _DECODER.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                # Only what lies at the end of the window may merely be incomplete.
-                far_from_end = len(self._buffer) - error.pos > _CHUNK
+                # Only what lies at the end of the window may merely be incomplete; strings are blamed where they begin.
+                whole = not error.msg.startswith("Unterminated")
+                far_from_end = whole and len(self._buffer) - error.pos > _CHUNK
                 if far_from_end or not self._more():
                     raise self._broken(error.msg) from error
                 continue
-            # A number at the end of the window may go on behind it.
-            if end == len(self._buffer) and self._more():
+            # A number at the end of the window may go on behind it, and what is read of it may end in "e+".
+            if len(self._buffer) - end < _TAIL_OF_NUMBER and self._more():
                 continue
             self._at = end
             return value
