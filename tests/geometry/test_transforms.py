@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from posekit.geometry.rotations import matrix_from_axis_angle
-from posekit.geometry.transforms import Similarity, fit_similarity
+from posekit.geometry.transforms import Similarity, fit_similarity, similarity_distances
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -169,3 +169,43 @@ def test_gradient_matches_finite_differences() -> None:
     source = torch.randn(4, 6, 3, dtype=torch.float64, generator=_generator(24)).requires_grad_()
     target = torch.randn(4, 6, 3, dtype=torch.float64, generator=_generator(25)).requires_grad_()
     assert torch.autograd.gradcheck(lambda p, q: fit_similarity(p, q)[:3], (source, target))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_distances_are_those_after_applying_the_fit(weighted: bool) -> None:
+    source = torch.randn(5000, 9, 3, dtype=torch.float64, generator=_generator(26))
+    target = torch.randn(5000, 9, 3, dtype=torch.float64, generator=_generator(27)) + 4.0
+    source[7] = 2.0  # a single point
+    weights = (torch.rand(5000, 9, generator=_generator(28)) > 0.3).double() if weighted else None
+    expected = (fit_similarity(source, target, weights).apply(source) - target).norm(dim=-1)
+    found = similarity_distances(source, target, weights)
+    counted = torch.ones(5000, 9, dtype=torch.bool) if weights is None else weights > 0
+    torch.testing.assert_close(found[counted], expected[counted], rtol=0, atol=1e-11)
+    single = similarity_distances(source.float(), target.float(), None if weights is None else weights.float())
+    assert single.dtype == torch.float32
+    # Where two rotations are nearly as good, few points and few digits may choose either; their fit is as good.
+    assert (single - found)[counted].abs().median().item() < 1e-6
+
+
+def test_distances_have_derivatives_even_where_they_are_zero() -> None:
+    source = torch.randn(4, 6, 3, dtype=torch.float64, generator=_generator(29)).requires_grad_()
+    target = torch.randn(4, 6, 3, dtype=torch.float64, generator=_generator(30)).requires_grad_()
+    assert torch.autograd.gradcheck(similarity_distances, (source, target))
+    similarity_distances(source, source.detach().clone()).sum().backward()
+    assert source.grad is not None and bool(source.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "spectrum", [(1.0, 1.0, 1.0), (1.0, 1e-3, 1e-6), (1.0, 0.5, -0.499), (1.0, 1.0, -0.9), (1.0, 0.0, 0.0)]
+)
+def test_all_spectra_of_covariances_are_solved(spectrum: tuple[float, float, float]) -> None:
+    # Covariances of given singular values: round, flat, nearly ambiguous, mirrored, on a line.
+    turn = matrix_from_axis_angle(torch.randn(200, 3, dtype=torch.float64, generator=_generator(31)))
+    axes = torch.cat([torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)]).expand(200, -1, -1)
+    goal = axes * torch.tensor(spectrum, dtype=torch.float64) @ turn.transpose(1, 2)
+    distances = similarity_distances(axes, goal).square().sum(-1).numpy()
+    expected = []
+    for p, q in zip(axes.numpy(), goal.numpy(), strict=True):
+        scale, rotation, shift = _svd_fit(p, q)
+        expected.append(np.square(scale * p @ rotation.T + shift - q).sum())
+    np.testing.assert_allclose(distances, expected, rtol=0, atol=1e-12)

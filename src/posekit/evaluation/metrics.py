@@ -14,11 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from posekit.geometry.transforms import Similarity, fit_similarity
-from posekit.threads import side_by_side
-
-_SAMPLES_AT_ONCE = 4096
-"""Their intermediate results stay in the processor's cache."""
+from posekit.geometry.transforms import Similarity, fit_similarity, similarity_distances
 
 HEAD_SIZE_FACTOR = 0.6
 """MPII's head size is this part of the diagonal of the annotated head box."""
@@ -57,17 +53,9 @@ def pa_mpjpe(
 
     A prediction that is a single point is compared as the target's mean; `procrustes_fit` tells which ones are.
     """
-    count = prediction.shape[-2]
-    p, q = prediction.reshape(-1, count, 3), target.reshape(-1, count, 3)
-    v = None if valid is None else valid.reshape(-1, count)
-
-    def aligned(start: int) -> Tensor:
-        part = slice(start, start + _SAMPLES_AT_ONCE)
-        chosen = None if v is None else v[part]
-        return _distances(procrustes_fit(p[part], q[part], chosen).apply(p[part]), q[part], chosen)
-
-    parts = side_by_side(aligned, range(0, max(1, len(p)), _SAMPLES_AT_ONCE), prediction.device)
-    return torch.cat(parts).reshape(prediction.shape[:-1])
+    weights = None if valid is None else valid.to(prediction.dtype)
+    distances = similarity_distances(prediction, target, weights)
+    return distances if valid is None else torch.where(valid, distances, torch.nan)
 
 
 def n_mpjpe(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from posekit.threads import side_by_side
 
+Result = TypeVar("Result")
+
 _CHUNK, _CHUNK_POINTS = 4096, 4096 * 32
 """Point sets, and points, worked on at a time, so that the intermediate results stay in the processor's cache."""
 
 _NEWTON_STEPS = 14
-_SETTLED = 1e-14
+_SETTLED = 1e-10
+"""Newton's method squares its error: after a step this small the root is exact to the last digits."""
 
 _AMBIGUOUS = 1e-5
 """Below this product of the pairwise sums of the (relative) singular values the closed form loses too many digits."""
@@ -64,17 +68,8 @@ def fit_similarity(
     without a turn. Differentiable, at double precision inside. The rotation is the closed form of Markley 1993 (FOAM)
     with one Newton step on the rotation group, or the SVD (Umeyama 1991) where two rotations are nearly as good.
     """
-    batch, count = source.shape[:-2], source.shape[-2]
-    flat_source, flat_target = source.reshape(-1, count, 3), target.reshape(-1, count, 3)
-    flat_weights = None if weights is None else weights.reshape(-1, count)
-    step = max(1, min(_CHUNK, _CHUNK_POINTS // max(count, 1)))
-
-    def fit(start: int) -> Similarity:
-        piece = slice(start, start + step)
-        chunk_weights = None if flat_weights is None else flat_weights[piece]
-        return _fit_chunk(flat_source[piece], flat_target[piece], chunk_weights, with_scale)
-
-    chunks = side_by_side(fit, range(0, max(len(flat_source), 1), step), source.device)
+    batch = source.shape[:-2]
+    chunks = _by_chunks(lambda p, q, w: _fit_chunk(p, q, w, with_scale), source, target, weights)
     scale, rotation, translation, degenerate = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     return Similarity(
         scale.to(source.dtype).reshape(batch),
@@ -84,45 +79,107 @@ def fit_similarity(
     )
 
 
+def similarity_distances(
+    source: Float[Tensor, "*batch N 3"],
+    target: Float[Tensor, "*batch N 3"],
+    weights: Float[Tensor, "*batch N"] | None = None,
+) -> Float[Tensor, "*batch N"]:
+    """Distances of points after the similarity that `fit_similarity` finds, in less time than by applying it.
+
+    Those of points of weight zero mean nothing.
+    """
+    return torch.cat(_by_chunks(_distances_chunk, source, target, weights)).reshape(source.shape[:-1])
+
+
+def _by_chunks(
+    work: Callable[[Tensor, Tensor, Tensor | None], Result],
+    source: Float[Tensor, "*batch N 3"],
+    target: Float[Tensor, "*batch N 3"],
+    weights: Float[Tensor, "*batch N"] | None,
+) -> list[Result]:
+    count = source.shape[-2]
+    flat_source, flat_target = source.reshape(-1, count, 3), target.reshape(-1, count, 3)
+    flat_weights = None if weights is None else weights.reshape(-1, count)
+    step = max(1, min(_CHUNK, _CHUNK_POINTS // max(count, 1)))
+
+    def work_on(start: int) -> Result:
+        piece = slice(start, start + step)
+        return work(flat_source[piece], flat_target[piece], None if flat_weights is None else flat_weights[piece])
+
+    return side_by_side(work_on, range(0, max(len(flat_source), 1), step), source.device)
+
+
+class _Centred(NamedTuple):
+    """Point sets about their means. Coordinates first, sets last: operations then run over long contiguous rows."""
+
+    p: Float[Tensor, "3 N B"]
+    q: Float[Tensor, "3 N B"]
+    weighted: Float[Tensor, "3 N B"]
+    p_mean: Float[Tensor, "3 B"]
+    q_mean: Float[Tensor, "3 B"]
+    some: Bool[Tensor, "B"]
+
+
 def _fit_chunk(
     source: Float[Tensor, "B N 3"],
     target: Float[Tensor, "B N 3"],
     weights: Float[Tensor, "B N"] | None,
     with_scale: bool,
 ) -> Similarity:
-    # Coordinates first, sets last: every operation below then runs over long contiguous rows.
-    # Sums over points keep the precision of the points; what is solved from them is double.
+    sets = _centred(source, target, weights)
+    scale, rotation, flat = _solve(sets, with_scale)
+    translation = sets.q_mean.double() - scale * (rotation * sets.p_mean.double()).sum(1)
+    return Similarity(scale, rotation.permute(2, 0, 1), translation.T, flat)
+
+
+def _distances_chunk(
+    source: Float[Tensor, "B N 3"], target: Float[Tensor, "B N 3"], weights: Float[Tensor, "B N"] | None
+) -> Float[Tensor, "B N"]:
+    sets = _centred(source, target, weights)
+    scale, rotation, _ = _solve(sets, with_scale=True)
+    linear = (scale * rotation).to(source.dtype)
+    squared = torch.zeros_like(sets.q[0])
+    for axis in range(3):
+        apart = torch.addcmul(-sets.q[axis], linear[axis, 0], sets.p[0])
+        apart = torch.addcmul(apart, linear[axis, 1], sets.p[1])
+        apart = torch.addcmul(apart, linear[axis, 2], sets.p[2])
+        squared = torch.addcmul(squared, apart, apart)
+    # The root of zero has no derivative, that of the smallest number has.
+    return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt().T.contiguous()
+
+
+def _centred(
+    source: Float[Tensor, "B N 3"], target: Float[Tensor, "B N 3"], weights: Float[Tensor, "B N"] | None
+) -> _Centred:
     p, q = source.permute(2, 1, 0).contiguous(), target.permute(2, 1, 0).contiguous()
     if weights is None:
         p_mean, q_mean = p.mean(1), q.mean(1)
         p, q = p - p_mean[:, None], q - q_mean[:, None]
-        weighted = p
-        some = torch.ones_like(p_mean[0], dtype=torch.bool)
-    else:
-        w = weights.T.to(p.dtype)
-        p, q = torch.where(w > 0, p, 0.0), torch.where(w > 0, q, 0.0)
-        total = w.sum(0)
-        some = total > 0
-        w = w / torch.where(some, total, 1.0)
-        p_mean, q_mean = (w * p).sum(1), (w * q).sum(1)
-        p, q = p - p_mean[:, None], q - q_mean[:, None]
-        weighted = w * p
-    spread = (weighted * p).sum((0, 1)).double()
-    covariance = torch.stack([(weighted[a] * q[b]).sum(0) for a in range(3) for b in range(3)])
-    covariance = covariance.reshape(3, 3, -1).double()
-    p_mean, q_mean = p_mean.double(), q_mean.double()
+        return _Centred(p, q, p, p_mean, q_mean, torch.ones_like(p_mean[0], dtype=torch.bool))
+    w = weights.T.to(p.dtype)
+    p, q = torch.where(w > 0, p, 0.0), torch.where(w > 0, q, 0.0)
+    total = w.sum(0)
+    some = total > 0
+    w = w / torch.where(some, total, 1.0)
+    p_mean, q_mean = (w * p).sum(1), (w * q).sum(1)
+    p, q = p - p_mean[:, None], q - q_mean[:, None]
+    return _Centred(p, q, w * p, p_mean, q_mean, some)
 
-    floor = _POINTLIKE**2
-    no_source = ~(spread > floor * (p_mean * p_mean).sum(0)) & ~spread.isnan() | ~some
+
+def _solve(sets: _Centred, with_scale: bool) -> tuple[Float[Tensor, "B"], Float[Tensor, "3 3 B"], Bool[Tensor, "B"]]:
+    """Scale and rotation of the best similarity, and where no rotation can be had."""
+    # Sums over points keep the precision of the points; what is solved from them is double.
+    spread = (sets.weighted * sets.p).sum((0, 1)).double()
+    covariance = torch.stack([(sets.weighted[a] * sets.q[b]).sum(0) for a in range(3) for b in range(3)])
+    covariance = covariance.reshape(3, 3, -1).double()
+    away = sets.p_mean.double().square().sum(0)
+    no_source = ~(spread > _POINTLIKE**2 * away) & ~spread.isnan() | ~sets.some
     flat = no_source | (covariance.detach().square().sum((0, 1)) == 0)
     rotation = _best_rotation(covariance, flat)
-    if with_scale:
-        gain = (rotation * covariance.transpose(0, 1)).sum((0, 1))
-        scale = torch.where(no_source, 1.0, gain / torch.where(no_source, 1.0, spread))
-    else:
-        scale = torch.ones_like(spread)
-    translation = q_mean - scale * (rotation * p_mean).sum(1)
-    return Similarity(scale, rotation.permute(2, 0, 1), translation.T, flat)
+    if not with_scale:
+        return torch.ones_like(spread), rotation, flat
+    gain = (rotation * covariance.transpose(0, 1)).sum((0, 1))
+    return torch.where(no_source, 1.0, gain / torch.where(no_source, 1.0, spread)), rotation, flat
 
 
 def _best_rotation(
@@ -157,8 +214,10 @@ def _foam(unit: Float[Tensor, "3 3 B"]) -> tuple[Float[Tensor, "3 3 B"], Bool[Te
     determinant = (attitude[0] * cofactors[0]).sum(0)
     adjugate_norm = cofactors.square().sum((0, 1))
     # The sum of the singular values (the last one signed) is the largest root of a quartic; Newton's method falls on it
-    # from above and never overshoots, because the quartic is convex beyond its largest root.
-    root = step = torch.full_like(determinant, 3.0**0.5)
+    # from above and never overshoots, because the quartic is convex beyond its largest root. The root is a fixed point of
+    # the expression it starts from, which grows with the determinant's factor; the root lies between 1 and sqrt(3).
+    largest = torch.maximum(3.0**0.5 * determinant, determinant)
+    root = step = (1.0 + 2.0 * (adjugate_norm + 2.0 * largest).clamp_min(0.0).sqrt()).sqrt()
     for _ in range(_NEWTON_STEPS):
         excess = root * root - 1.0
         value = excess * excess - 8.0 * root * determinant - 4.0 * adjugate_norm
