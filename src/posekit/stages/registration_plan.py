@@ -197,6 +197,9 @@ def _persons(config: Register, dataset: Artifact, bodies: BodyRows) -> Int[np.nd
     """The number of each body's person where persons keep one shape, else None."""
     if config.shape == "per-frame":
         return None
+    if config.shape == "auto" and dataset.header.facts.get("stills"):
+        # Pictures that do not follow one another show other people.
+        return None
     subjects = dataset.read("sequences", "subject")
     labels = [
         f"{subjects[sequence] or f'#{sequence}'}/{person}"

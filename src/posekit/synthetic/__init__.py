@@ -5,5 +5,7 @@
 - `bodies`: shapes, and posed bodies in the world; `clothes`: paint by place on the rest body; `light`, `room`: what the
   cameras see besides;
 - `rig`: four cameras with lenses; `scene`: pictures, masks, IUV and dense correspondences of a body in a room;
-- `h36m_names`, `h36m_metadata`, `h36m_writer`: the raw layout of Human3.6M. Another data set is another writer.
+- `photo_shots`, `snapshot`: single pictures of several people, each picture in its own room;
+- `h36m_names`, `h36m_metadata`, `h36m_writer`: the raw layout of Human3.6M; `coco_writer`: that of COCO with DensePose.
+  Another data set is another writer.
 """

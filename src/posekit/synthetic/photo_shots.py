@@ -129,7 +129,7 @@ def _camera(
     # The focal length at which everybody just fills the frame.
     fits = float(np.min(np.array(size) / extent))
     share = rng.uniform(1.15, 1.9) if truncated else rng.uniform(0.45, 0.95)
-    focal = float(np.clip(share * fits, *(limit * max(size) for limit in _LENS)))
+    focal = float(np.clip(share * fits, _LENS[0] * max(size), _LENS[1] * max(size)))
     if not truncated:
         focal = min(focal, 0.97 * fits)
     centre = 0.5 * (plane.max(axis=0) + plane.min(axis=0)) * focal
