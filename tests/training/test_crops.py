@@ -139,12 +139,13 @@ def write_fits(
 
 
 def label_crops(dataset: Artifact, stretch: float = 1.0) -> np.ndarray:
-    """Pixels of the image to -1..1 over 1.2 times the box, or over more than that."""
+    """Pixels of the image to -1..1 over 1.2 times the box, or over more than that around another place."""
     box = dataset.read("samples", "bbox").astype(np.float64)
     side = stretch * 1.2 * (box[:, 2:] - box[:, :2]).max(1)
     crops = np.zeros((len(box), 2, 3))
     crops[:, 0, 0] = crops[:, 1, 1] = 2.0 / side
-    crops[:, :, 2] = -(box[:, :2] + box[:, 2:]) / side[:, None]
+    centre = (box[:, :2] + box[:, 2:]) / 2.0 + 20.0 * (stretch - 1.0)
+    crops[:, :, 2] = -2.0 * centre / side[:, None]
     return crops
 
 
@@ -326,14 +327,24 @@ def test_fits_come_in_the_units_of_the_labels(tmp_path: Path, folder: Path, body
     keys = [tuple(k) for k in np.stack([part.bodies.frame, part.bodies.camera], axis=1).tolist()]
     assert part.fits is not None
     table = part.fits.table("fits")
+    plain, stretched = (label_crops(part.dataset, stretch) for stretch in (1.0, 1.5))
+
+    def sample(row: int) -> int:
+        return int(part.bodies.samples[row, 0])
+
     for fit in range(1, SAMPLES - 1):
         row = keys.index((int(table["frame"][fit]), int(table["camera"][fit])))
         for name in ("pose", "segment_scales", "betas", "orientation", "translation", "scale"):
             stored = torch.from_numpy(np.asarray(table[name][fit]))
             assert torch.equal(getattr(same.fits, name)[row], stored), name
-        # A crop 1.5 times as large about the same centre: the same body measures 1.5 times as many label units.
-        torch.testing.assert_close(other.fits.translation[row], 1.5 * torch.from_numpy(table["translation"][fit]))
-        torch.testing.assert_close(other.fits.scale[row], torch.tensor(1.5 * float(table["scale"][fit])))
+        # Another crop: the body stays where it is in the image, at its size there.
+        for batch, crops in ((same, plain), (other, stretched)):
+            pixels = (batch.fits.translation[row, :2].numpy() - plain[sample(row), :, 2]) / plain[sample(row), 0, 0]
+            expected = (table["translation"][fit][:2] - crops[sample(row), :, 2]) / crops[sample(row), 0, 0]
+            np.testing.assert_allclose(pixels, expected, rtol=1e-5)
+        ratio = plain[sample(row), 0, 0] / stretched[sample(row), 0, 0]
+        assert ratio == pytest.approx(1.5)
+        torch.testing.assert_close(other.fits.scale[row], torch.tensor(ratio * float(table["scale"][fit])).float())
     resting = ~same.fitted
     assert not same.fits.pose[resting].any() and not same.fits.translation[resting].any()
     assert (same.fits.scale[resting] == 1).all() and (same.fits.segment_scales[resting] == 1).all()
