@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import ERRORS
+from posekit.artifacts.writing import ArtifactWriter
+from posekit.errors import ArtifactError
 from posekit.evaluation.keys import Keys
 from posekit.evaluation.sample_errors import SampleErrors, read_sample_errors, write_sample_errors
 from posekit.records import Clip, clip_columns
@@ -41,3 +44,11 @@ def test_what_is_written_comes_back_under_its_heading(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[heading].keys.camera, part.keys.camera)
         for metric, values in part.values.items():
             np.testing.assert_array_equal(found[heading].values[metric], values)
+
+
+def test_a_file_that_does_not_name_its_metrics_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "toy.errors.h5"
+    with ArtifactWriter(path, Header("errors", "eval")) as writer:
+        writer.append("sequences", clip_columns([Clip("a", 50.0)]))
+    with Artifact(path, ERRORS) as artifact, pytest.raises(ArtifactError, match="name no headings"):
+        read_sample_errors(artifact)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.writing import ArtifactWriter
+from posekit.errors import ArtifactError
 from posekit.evaluation.keys import Keys
 
 
@@ -48,8 +49,15 @@ def write_sample_errors(
 
 
 def read_sample_errors(artifact: Artifact) -> dict[str, SampleErrors]:
-    """What `write_sample_errors` wrote, by heading; metrics that were never measured under a heading are left out."""
+    """What `write_sample_errors` wrote, by heading; metrics that were never measured under a heading are left out.
+
+    Raises ArtifactError when the file does not say what its headings and metrics are.
+    """
     facts, heading = artifact.header.facts, artifact.read("errors", "heading")
+    if not {"headings", "metrics", "units"} <= set(facts):
+        raise ArtifactError(
+            "the errors name no headings or metrics", got=artifact.path, hint="Run `posekit eval` again"
+        )
     keys, errors = Keys.read(artifact, "errors"), artifact.read("errors", "errors")
     units = dict(zip(facts["metrics"], facts["units"], strict=True))
     parts = {}
