@@ -9,23 +9,38 @@ import typer
 
 from posekit.cli.console import print_json, print_report, say
 from posekit.cli.options import Runner, stage_command
-from posekit.config import data, labels, programs, results
+from posekit.config import coco, data, deform_and_learn, labels, lifter, prediction, programs, regressor, results
 from posekit.config.base import StageConfig
 
 GROUPS = {
     "synthesize": "Render small synthetic data in the raw layout of a real data set.",
-    "preprocess": "Turn a raw release or own recordings into one data set file.",
+    "preprocess": "Turn a raw release or own pictures and recordings into one data set file.",
+    "train": "Train networks; a killed training goes on where it stopped.",
     "body": "Make body model files.",
-    "eval": "Compare labels and fits with ground truth by published protocols.",
+    "eval": "Compare labels, fits and predictions with ground truth by published protocols.",
 }
 
 COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("synthesize h36m", data.SynthesizeH36M, "posekit.stages.synthesize:synthesize_h36m"),
+    ("synthesize coco", coco.SynthesizeCoco, "posekit.stages.synthesize_coco:synthesize_coco"),
     ("preprocess h36m", data.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
     ("preprocess multiview", data.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
+    ("preprocess coco", coco.PreprocessCoco, "posekit.stages.preprocess_coco:preprocess_coco"),
+    ("preprocess images", prediction.PreprocessImages, "posekit.stages.preprocess_pictures:preprocess_images"),
+    ("preprocess video", prediction.PreprocessVideo, "posekit.stages.preprocess_pictures:preprocess_video"),
     ("triangulate", labels.Triangulate, "posekit.stages.triangulate:triangulate"),
     ("register", labels.Register, "posekit.stages.register:register"),
+    ("train lifter", lifter.TrainLifter, "posekit.stages.train_lifter:train_lifter"),
+    ("train regressor", regressor.TrainRegressor, "posekit.stages.train_regressor:train_regressor"),
+    (
+        "train deform-and-learn",
+        deform_and_learn.TrainDeformAndLearn,
+        "posekit.pipelines.deform_and_learn:train_deform_and_learn",
+    ),
+    ("predict", prediction.Predict, "posekit.stages.predict:predict"),
     ("eval h36m", results.Evaluate, "posekit.stages.evaluate:evaluate"),
+    ("eval lifter", lifter.EvaluateLifter, "posekit.stages.evaluate_lifter:evaluate_lifter"),
+    ("eval compare", results.Compare, "posekit.stages.compare:compare"),
     ("render", results.Render, "posekit.stages.render:render"),
     ("export", results.Export, "posekit.stages.export:export"),
     ("body build", programs.BuildBody, "posekit.stages.build_body:build_body"),

@@ -112,5 +112,6 @@ class Register(SeededConfig):
     max_points: int = setting(500, "Correspondences used in one image, evenly from the parts of the body.", ge=1)
     noise_px: float = setting(0.0, "Gaussian noise added to key points and correspondences (px), for studies.", ge=0)
     stride: int = setting(1, "Fit every n-th instant of each sequence.", ge=1)
+    split: Literal["all", "train", "test"] = setting("all", "Sequences to fit.")
     batch: int = runtime(64, "Bodies fitted at once.", ge=1)
     device: Device = runtime("auto", "auto, cpu or cuda.")

@@ -45,6 +45,7 @@ class Evaluate(SeededConfig):
         "Bone length that the protocols deform-and-learn rescale to: that of the average training subject of the data "
         "set, or 4.150 m; 4.150 m as well where the data set has no training subjects with ground truth.",
     )
+    headings: tuple[Heading, ...] = setting((), "What to evaluate; empty: all that is there.")
     baseline: bool = setting(False, "Evaluate the mean pose of the training samples, too.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
     device: Device = runtime("auto", "auto, cpu or cuda.")

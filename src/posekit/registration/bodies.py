@@ -70,6 +70,16 @@ def bodies_of(dataset: Artifact, *, joint_views: bool, usable: Bool[np.ndarray, 
     )
 
 
+def of_split(dataset: Artifact, bodies: BodyRows, split: str) -> Bool[np.ndarray, " N"]:
+    """Which bodies belong to a split: train, test or all; data sets that name no split are all for training."""
+    splits = dataset.read("sequences", "split")
+    if split == "all":
+        return np.ones(len(bodies), dtype=bool)
+    if not any(splits):
+        return np.full(len(bodies), split == "train")
+    return (splits == split)[bodies.sequence]
+
+
 def _every(sequence: Int[np.ndarray, " N"], frame: Int[np.ndarray, " N"], stride: int) -> Bool[np.ndarray, " N"]:
     if stride == 1:
         return np.ones(len(sequence), dtype=bool)

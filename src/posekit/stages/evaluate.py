@@ -95,7 +95,7 @@ def _open_inputs(settings: Evaluate, stack: ExitStack) -> _Inputs:
     }
     evaluated = {}
     for heading, path in paths.items():
-        if path is not None:
+        if path is not None and (not settings.headings or heading in settings.headings):
             evaluated[heading] = stack.enter_context(Artifact(path, JOINTS3D if heading == "joints3d" else FITS))
             require_same_source(evaluated[heading], "dataset", dataset)
     if not evaluated and not settings.baseline:

@@ -26,7 +26,7 @@ from posekit.errors import ConfigError, DataError, InputError
 from posekit.labeling.lifting import load_lifter
 from posekit.progress import track
 from posekit.records import camera_columns, cameras_from_columns
-from posekit.registration.bodies import BodyRows, bodies_of
+from posekit.registration.bodies import BodyRows, bodies_of, of_split
 from posekit.registration.fitting import vertex_parts
 from posekit.registration.labels import LabelReader, LabelSource
 from posekit.registration.landmarks import landmark_blends
@@ -233,11 +233,9 @@ class _Work:
 
 def _bodies(dataset: Artifact, split: str) -> BodyRows:
     bodies = bodies_of(dataset, joint_views=False, usable=np.ones(dataset.rows("cameras"), dtype=bool), stride=1)
-    splits = dataset.read("sequences", "split")
-    if split != "all":
-        bodies = bodies.select(splits[bodies.sequence] == split)
+    bodies = bodies.select(of_split(dataset, bodies, split))
     if not len(bodies):
-        there = sorted({str(name) or "none named" for name in splits})
+        there = sorted({str(name) or "none named" for name in dataset.read("sequences", "split")})
         raise DataError(
             f"no sample of {dataset.path} is left to predict", got=f"--split {split}", accepted=["all", *there]
         )

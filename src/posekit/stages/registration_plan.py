@@ -19,7 +19,7 @@ from posekit.config.labels import Register
 from posekit.errors import ConfigError, DataError, InputError
 from posekit.labeling.lifting import Lifter, load_lifter
 from posekit.records import Camera, cameras_from_columns
-from posekit.registration.bodies import BodyRows, bodies_of
+from posekit.registration.bodies import BodyRows, bodies_of, of_split
 from posekit.registration.depths import lifter_skeleton
 from posekit.registration.fitting import FitterSettings, vertex_parts
 from posekit.registration.labels import LabelSource
@@ -132,6 +132,7 @@ def make_plan(config: Register, body: SegmentScaledBody, inputs: Inputs) -> Plan
         inputs = replace(inputs, lifter=None)
     usable = np.ones_like(posed) if weak else posed
     bodies = bodies_of(dataset, joint_views=views == "joint", usable=usable, stride=config.stride)
+    bodies = bodies.select(of_split(dataset, bodies, config.split))
     if not len(bodies):
         raise DataError(f"{config.dataset} has no sample that can be fitted", got=f"{dataset.rows('samples')} samples")
     skeletons = [artifact.skeleton for artifact in (dataset, inputs.joints3d) if artifact is not None]

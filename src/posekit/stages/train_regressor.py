@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header, file_digest
@@ -23,7 +23,7 @@ from posekit.labeling.lifting import Lifter, load_lifter
 from posekit.models.backbone import build_backbone
 from posekit.models.body_regressor import BodyRegressor
 from posekit.records import cameras_from_columns
-from posekit.registration.bodies import BodyRows, KeyedRows, bodies_of, pack_keys
+from posekit.registration.bodies import BodyRows, KeyedRows, bodies_of, of_split, pack_keys
 from posekit.registration.depths import lifter_skeleton
 from posekit.registration.fitting import vertex_parts
 from posekit.registration.labels import LabelReader, LabelSource
@@ -68,7 +68,7 @@ def train_regressor(config: TrainRegressor) -> StageReport:
         if finished:
             return StageReport(STAGE, [config.output], skipped=True)
         if config.force:
-            run.forget()
+            run.start_over()
         landmarks = _landmarks(inputs)
         parts, left_out = _parts(config, inputs, landmarks)
         augmentation = _augmentation(config) if config.augment else None
@@ -201,7 +201,7 @@ def _parts(config: TrainRegressor, inputs: _Inputs, landmarks: LandmarkBlends) -
     counts = {"of other subjects": 0, "no picture": 0, "no fit": 0, "fit not ok": 0}
     for number, (dataset, fits) in enumerate(zip(inputs.datasets, inputs.fits, strict=True)):
         every = _bodies(dataset)
-        bodies = every if config.split == "all" else every.select(_of_split(dataset, every, "train"))
+        bodies = every if config.split == "all" else every.select(of_split(dataset, every, "train"))
         counts["of other subjects"] += len(every) - len(bodies)
         if not len(bodies):
             raise DataError(f"{dataset.path} has no training subject", hint="Learn from everybody with --split all")
@@ -215,14 +215,6 @@ def _parts(config: TrainRegressor, inputs: _Inputs, landmarks: LandmarkBlends) -
 
 def _bodies(dataset: Artifact) -> BodyRows:
     return bodies_of(dataset, joint_views=False, usable=np.ones(dataset.rows("cameras"), dtype=bool), stride=1)
-
-
-def _of_split(dataset: Artifact, bodies: BodyRows, split: str) -> Bool[np.ndarray, " N"]:
-    """Which bodies belong to a split; without any split all are for training."""
-    splits = dataset.read("sequences", "split")
-    if not any(splits):
-        return np.full(len(bodies), split == "train")
-    return (splits == split)[bodies.sequence]
 
 
 def _keys(fits: Artifact) -> Int[np.ndarray, " N"]:
@@ -261,7 +253,7 @@ def _monitor(
     held: list[tuple[int, BodyRows]] = []
     for number, dataset in enumerate(inputs.datasets):
         bodies = _bodies(dataset)
-        test = bodies.select(_of_split(dataset, bodies, "test"))
+        test = bodies.select(of_split(dataset, bodies, "test"))
         if len(test) and dataset.has("samples", "joints3d"):
             held.append((number, test))
     count = -(-config.monitor_samples // max(1, len(held)))
