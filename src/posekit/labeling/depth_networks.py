@@ -25,12 +25,13 @@ class ResidualPerceptron(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [inputs, *[width] * (_HIDDEN_LAYERS + 1), outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        for layer in self.layers[:-1]:
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        for layer in layers[:-1]:
             nn.init.kaiming_normal_(layer.weight, _SLOPE, generator=generator)
+        nn.init.normal_(layers[-1].weight, std=0.02, generator=generator)
+        for layer in layers:
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.layers[-1].weight, std=0.02, generator=generator)
-        nn.init.zeros_(self.layers[-1].bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, values: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
         """The outputs, unbounded."""

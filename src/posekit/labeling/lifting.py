@@ -69,7 +69,7 @@ class Lifter(nn.Module):
         Key points have y down, in any unit and from any origin. The network needs all of its joints: poses that lack one,
         and poses whose joints all coincide, get zeros and are not possible.
         """
-        weights = self.generator.layers[0].weight
+        weights = next(self.generator.parameters())
         known = valid & keypoints.isfinite().all(-1)
         # In the key points' own precision first: pixels far from the origin lose digits when they are narrowed.
         poses, sizes = normalised_poses(torch.where(known[..., None], keypoints, 0.0), self._root)

@@ -50,8 +50,11 @@ class LifterMethod(Method[PoseBatch]):
         width = config.discriminator_width or config.width
         self._discriminator = PoseDiscriminator(len(skeleton), width, generator=first)
         self._turntable = Turntable(math.radians(config.tilt)).requires_grad_(config.learn_tilt)
+        self._optimizers: dict[str, Optimizer] = {
+            name: Adam(module.parameters(), lr=config.lr, betas=BETAS) for name, module in self.modules().items()
+        }
         if config.orientation == "nose":
-            self.geometry.nose(rest[None])
+            self.geometry.nose(rest[None])  # raises for joints without a neck
 
     def modules(self) -> dict[str, nn.Module]:
         """Both networks, and the tilt of the cameras where that is learned."""
@@ -60,9 +63,7 @@ class LifterMethod(Method[PoseBatch]):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each."""
-        return {
-            name: Adam(module.parameters(), lr=self._config.lr, betas=BETAS) for name, module in self.modules().items()
-        }
+        return self._optimizers
 
     def constants(self) -> dict[str, nn.Module]:
         """The tilt of the cameras where it is given."""
@@ -76,7 +77,7 @@ class LifterMethod(Method[PoseBatch]):
         angles = self._angles(len(real), worker)
         views = self._turned(points[:, None].expand(-1, angles.shape[1], -1, -1), angles, worker)
         seen = self._projection.project(views)
-        sizes = pose_sizes(seen.flatten(0, 1), self._root).clamp_min(_SMALLEST_VIEW).unflatten(0, angles.shape)
+        sizes = pose_sizes(seen.flatten(0, 1), self._root).clamp_min(_SMALLEST_VIEW).reshape(angles.shape)
         made = seen / sizes[..., None, None]
         judged = self._discriminate(real, made.detach(), worker)
         worker.backward(judged["discriminator"])
@@ -133,7 +134,7 @@ class LifterMethod(Method[PoseBatch]):
             noise = self._random(torch.randn, count, poses.shape[1:], worker)
             poses = poses + self._config.blur * (noise - noise[:, :, [self._root]])
         logits: Tensor = worker.module(DISCRIMINATOR)(poses.flatten(0, 1))
-        return logits.unflatten(0, (count, each))
+        return logits.reshape(count, each)
 
     def _prior_losses(self, points: Float[Tensor, "B J 3"]) -> dict[str, Tensor]:
         lengths = self.geometry.bone_lengths(points)
@@ -157,7 +158,7 @@ class LifterMethod(Method[PoseBatch]):
         """Squared differences of a view's depths from those it gets when lifted itself, and of the pose from what is seen
         when that is turned back."""
         depths = (
-            self._lifted(worker.module(GENERATOR), made.flatten(0, 1)).unflatten(0, angles.shape) * sizes[..., None]
+            self._lifted(worker.module(GENERATOR), made.flatten(0, 1)).reshape(made.shape[:-1]) * sizes[..., None]
         )
         again = self._projection.lift(made * sizes[..., None, None], depths)
         back = self._projection.project(self._turned(again, -angles, worker))
