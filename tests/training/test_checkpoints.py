@@ -134,3 +134,27 @@ def test_an_optimizer_goes_on_exactly(kind: str) -> None:
     restore_optimizer(again[1], tensors, json.loads(json.dumps(values)))
     steps(*again, range(half, 10))
     assert torch.equal(whole[0].weight, again[0].weight)
+
+
+def test_moments_of_a_network_that_lies_channels_last_in_memory_keep_their_places() -> None:
+    def convolution() -> tuple[nn.Module, torch.optim.Optimizer]:
+        module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        nn.init.constant_(module.weight, 0.5)
+        nn.init.zeros_(module.bias)
+        return module, torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        images = torch.arange(2.0 * 3 * 5 * 5).reshape(2, 3, 5, 5).to(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        module(images / 100).square().mean().backward()
+        optimizer.step()
+
+    first, taught = convolution()
+    step(first, taught)
+    second, other = convolution()
+    second.load_state_dict(first.state_dict())
+    tensors, values = optimizer_state(taught)
+    restore_optimizer(other, {name: tensor.clone().contiguous() for name, tensor in tensors.items()}, values)
+    step(first, taught)
+    step(second, other)
+    assert torch.equal(first.weight, second.weight)

@@ -59,6 +59,15 @@ def test_the_old_model_stays_until_the_new_one_is_there(tmp_path: Path) -> None:
     assert load_run(tmp_path).settings["width"] == 9 and not (tmp_path / "checkpoint.safetensors").exists()
 
 
+def test_starting_over_keeps_the_old_model_until_then(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    run.start_over()
+    assert not run.is_finished()
+    assert load_run(tmp_path).weights.keys() == WEIGHTS.keys()
+    run.finish({"net.a": torch.zeros(1)})
+    assert run.is_finished() and load_run(tmp_path).weights.keys() == {"net.a"}
+
+
 def test_weights_without_their_description_are_not_finished(tmp_path: Path) -> None:
     """What a kill between the two files leaves."""
     run = finished(tmp_path)
@@ -126,3 +135,12 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(OutputError, match="cannot write"):
         RunFolder(tmp_path / "run", HEADER).begin()
+
+
+def test_starting_over_forgets_finished_trainings_as_well(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, Header("model", "test", seed=0))
+    run.begin()
+    run.finish({"a.b": torch.zeros(2)})
+    assert run.is_finished()
+    run.start_over()
+    assert not run.is_finished()

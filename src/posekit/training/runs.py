@@ -111,9 +111,12 @@ class RunFolder:
         self.path = path
         self.header = header
         self.fingerprint = header.fingerprint()
+        self._again = False
 
     def is_finished(self) -> bool:
-        """Whether the model that `header` describes is there, whole."""
+        """Whether the model that `header` describes is there, whole; False after `start_over`."""
+        if self._again:
+            return False
         try:
             config = _read_config(self.path / CONFIG)
             return (
@@ -132,10 +135,11 @@ class RunFolder:
         return self.load().weights
 
     def start_over(self) -> None:
-        """Forgets an unfinished training, so that the next one begins at its first step."""
+        """Forgets a training, finished or not, so that the next one begins at its first step."""
         if parallel.is_main():
-            with writing(self.path), contextlib.suppress(FileNotFoundError):
-                (self.path / CHECKPOINT).unlink()
+            with writing(self.path):
+                for name in (CONFIG, CHECKPOINT):
+                    (self.path / name).unlink(missing_ok=True)
         parallel.wait_for_all()
 
     def last_checkpoint(self) -> tuple[Checkpoint | None, str]:
@@ -174,6 +178,7 @@ class RunFolder:
                 temporary.write_text(json.dumps(self._description(), indent=2, default=str) + "\n", encoding="utf-8")
             with writing(self.path), contextlib.suppress(FileNotFoundError):
                 (self.path / CHECKPOINT).unlink()
+        self._again = False
         parallel.wait_for_all()
 
     def _description(self) -> dict[str, Any]:

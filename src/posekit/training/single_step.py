@@ -51,7 +51,7 @@ class ProjectionAdversary(nn.Module):
         columns: Int[Tensor, " N"] = self.get_buffer("columns")
         return self._normalised(keypoints[:, columns]), (weights[:, columns] > 0).all(1)
 
-    def projected(self, landmarks: Float[Tensor, "B J 3"]) -> Float[Tensor, "A*B N 2"]:
+    def projected(self, landmarks: Float[Tensor, "B J 3"]) -> Float[Tensor, "views N 2"]:
         """Normalised projections of the joints at every angle, those of the first angle first."""
         chosen = landmarks[:, self.get_buffer("columns")]
         turns: Float[Tensor, "A 2"] = self.get_buffer("turns").to(chosen.dtype)
@@ -70,11 +70,11 @@ class ProjectionAdversary(nn.Module):
         return centred / size[:, None, None]
 
 
-def deceived(logits: Float[Tensor, "A*B"], count: int) -> Float[Tensor, " B"]:
+def deceived(logits: Float[Tensor, " views"], count: int) -> Float[Tensor, " B"]:
     """How far projections are from being taken for labelled poses, for each of `count` bodies."""
     return nn.functional.softplus(-logits).reshape(-1, count).mean(0)
 
 
-def caught(real: Float[Tensor, " B"], complete: Bool[Tensor, " B"], made: Float[Tensor, "A*B"]) -> Float[Tensor, " B"]:
+def caught(real: Float[Tensor, " B"], complete: Bool[Tensor, " B"], made: Float[Tensor, " views"]) -> Float[Tensor, " B"]:
     """The discriminator's loss for each sample; poses that lack a joint teach nothing about real ones."""
     return nn.functional.softplus(-real) * complete + nn.functional.softplus(made).reshape(-1, len(real)).mean(0)
