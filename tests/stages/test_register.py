@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
@@ -26,11 +29,13 @@ from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.camera_stack import stack_cameras
 from posekit.config.labels import Register
-from posekit.errors import ArtifactError, ConfigError, DataError, InputError, MissingFileError
+from posekit.errors import ArtifactError, ConfigError, DataError, FormatError, InputError, MissingFileError
 from posekit.geometry.transforms import fit_similarity
+from posekit.labeling.depth_networks import DepthGenerator
 from posekit.records import Camera, Clip, camera_columns, clip_columns
+from posekit.registration.losses import Weights
 from posekit.registration.posing import crop_pixels, posed_bodies
-from posekit.skeleton.catalog import H36M17
+from posekit.skeleton.catalog import COMMON14, H36M17
 from posekit.stages import register as stage
 from posekit.stages.register import register
 
@@ -387,3 +392,224 @@ def test_plain_h5py_reads_the_result(recording: Recording, tmp_path: Path) -> No
     register(Register(dataset=recording.dataset, output=tmp_path / "fits.h5", iters=2))
     with h5py.File(tmp_path / "fits.h5") as file:
         assert file["fits/pose"].shape == (FRAMES, 24, 3)
+
+
+def make_lifter(folder: Path, seed: int = 0) -> Path:
+    """A run of a lifter that has learned nothing."""
+    generator = DepthGenerator(len(COMMON14), 8, generator=torch.Generator().manual_seed(seed))
+    folder.mkdir(parents=True)
+    save_file({f"generator.{name}": v for name, v in generator.state_dict().items()}, folder / "model.safetensors")
+    config = {
+        "stage": "train lifter",
+        "settings": {"joints": "common14", "width": 8},
+        "weights_digest": f"lifter {seed}",
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def losses_of(path: Path) -> dict[str, np.ndarray]:
+    with Artifact(path, FITS) as fits:
+        return dict(zip(fits.header.facts["loss_names"], fits.read("fits", "losses").T, strict=True))
+
+
+def test_a_lifter_gives_depths_and_makes_fits_weak(recording: Recording, tmp_path: Path) -> None:
+    lifter = make_lifter(tmp_path / "lifter")
+    config = Register(dataset=recording.dataset, lifter=lifter, output=tmp_path / "fits.h5", iters=3)
+    assert register(config).outputs == [tmp_path / "fits.h5"]
+    with Artifact(tmp_path / "fits.h5", FITS) as fits:
+        assert fits.header.facts["camera"] == "weak" and fits.rows("fits") == 4 * FRAMES
+        assert fits.header.inputs["lifter"] == "lifter 0" and "joints3d" not in fits.header.inputs
+    losses = losses_of(tmp_path / "fits.h5")
+    assert (losses["depth"] > 0).all() and (losses["joints3d"] == 0).all()
+    assert register(config).skipped
+    other = config.model_copy(update={"lifter": make_lifter(tmp_path / "other", seed=1)})
+    assert not register(other).skipped
+
+
+@pytest.mark.parametrize(
+    ("depths", "with_joints", "with_lifter", "role"),
+    [
+        ("auto", True, True, "joints3d"),
+        ("auto", False, True, "lifter"),
+        ("auto", False, False, None),
+        ("lifter", True, True, "lifter"),
+        ("joints3d", True, True, "joints3d"),
+        ("none", True, True, None),
+    ],
+)
+def test_where_depths_come_from(
+    recording: Recording, tmp_path: Path, depths: str, with_joints: bool, with_lifter: bool, role: str | None
+) -> None:
+    for source in (recording.dataset, *([recording.joints3d] if with_joints else [])):
+        place = tmp_path / source.parent.name / source.name
+        place.parent.mkdir()
+        place.write_bytes(source.read_bytes())
+    if with_lifter:
+        make_lifter(tmp_path / "runs" / "lifter")
+    config = Register(
+        dataset=tmp_path / "data" / "small.h5", camera="weak", depths=depths, iters=1, shape="per-frame", stride=6
+    )
+    path = register(config).outputs[0]
+    with Artifact(path, FITS) as fits:
+        assert set(fits.header.inputs) == {"dataset", "body", *([role] if role else [])}
+    assert bool((losses_of(path)["depth"] > 0).any()) is bool(role)
+
+
+def test_a_lifter_that_is_still_in_training_is_not_taken_unasked(recording: Recording, tmp_path: Path) -> None:
+    data = tmp_path / "data" / "small.h5"
+    data.parent.mkdir()
+    data.write_bytes(recording.dataset.read_bytes())
+    run = make_lifter(tmp_path / "runs" / "lifter")
+    (run / "model.safetensors").unlink()
+    config = Register(dataset=data, camera="weak", iters=1, stride=6)
+    with Artifact(register(config).outputs[0]) as fits:
+        assert "lifter" not in fits.header.inputs
+    with pytest.raises(MissingFileError, match="lifter"):
+        register(config.model_copy(update={"depths": "lifter"}))
+
+
+def test_lifters_that_cannot_be_used_are_refused(recording: Recording, tmp_path: Path) -> None:
+    lifter = make_lifter(tmp_path / "lifter")
+    config = Register(dataset=recording.dataset, output=tmp_path / "fits.h5", iters=1)
+    for changes, said in (
+        ({"lifter": lifter, "camera": "perspective"}, "weak perspective only"),
+        ({"lifter": lifter, "depths": "none"}, "exclude each other"),
+        ({"lifter": lifter, "joints3d": recording.joints3d}, "from --lifter and from --joints3d"),
+        ({"depths": "lifter"}, "no lifter"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            register(config.model_copy(update=changes))
+    with pytest.raises(MissingFileError):
+        register(config.model_copy(update={"lifter": tmp_path / "nothing"}))
+    (lifter / "config.json").write_text('{"stage": "train regressor"}', encoding="utf-8")
+    with pytest.raises(FormatError, match="no run of a lifter"):
+        register(config.model_copy(update={"lifter": lifter}))
+
+
+WEAK = {"camera": "weak", "shape": "per-frame", "fit_betas": False, "robust_px": 0.0}
+
+
+def test_a_start_takes_few_iterations(recording: Recording, tmp_path: Path) -> None:
+    first = Register(dataset=recording.dataset, output=tmp_path / "first.h5", iters=150, **WEAK)
+    register(first)
+    warm = Register(
+        dataset=recording.dataset,
+        output=tmp_path / "warm.h5",
+        start=tmp_path / "first.h5",
+        iters=5,
+        lr_warm=0.01,
+        **WEAK,
+    )
+    cold = Register(dataset=recording.dataset, output=tmp_path / "cold.h5", iters=5, **WEAK)
+    report = register(warm)
+    assert report.counts["without start"] == 0
+    register(cold)
+    residuals = [fitted(tmp_path / f"{name}.h5")["residual_px"].mean() for name in ("first", "warm", "cold")]
+    assert residuals[1] < 2 * residuals[0] and residuals[2] > 4 * residuals[1]
+    with Artifact(tmp_path / "warm.h5") as fits, Artifact(tmp_path / "first.h5") as start:
+        assert fits.header.inputs["start"] == start.digest
+    # The camera is that of the start when nothing is said.
+    unsaid = register(warm.model_copy(update={"camera": "auto", "output": tmp_path / "auto.h5"}))
+    assert len(fitted(unsaid.outputs[0])["ok"]) == 4 * FRAMES
+
+
+def test_bodies_without_start_begin_from_a_t_pose(recording: Recording, tmp_path: Path) -> None:
+    settings = {**WEAK, "iters": 4, "dataset": recording.dataset}
+    register(Register(output=tmp_path / "half.h5", stride=2, **settings))
+    cold = register(Register(output=tmp_path / "cold.h5", lr_warm=0.02, **settings))
+    report = register(Register(output=tmp_path / "warm.h5", start=tmp_path / "half.h5", lr_warm=0.02, **settings))
+    warm, without = fitted(tmp_path / "warm.h5"), fitted(cold.outputs[0])
+    started = np.isin(warm["frame"], [0, 10, 20])
+    usable = fitted(tmp_path / "half.h5")["ok"]
+    assert report.counts["without start"] == 2 * FRAMES + int((~usable).sum()) and "T-pose" in report.notes[-1]
+    np.testing.assert_allclose(warm["pose"][~started], without["pose"][~started], atol=1e-4)
+    assert (np.abs(warm["pose"] - without["pose"]).max((1, 2))[started] > 1e-3).sum() == usable.sum()
+
+
+def test_t_poses_may_compete_with_a_start(recording: Recording, tmp_path: Path) -> None:
+    register(Register(dataset=recording.dataset, output=tmp_path / "first.h5", iters=40, **WEAK))
+    settings = {**WEAK, "dataset": recording.dataset, "start": tmp_path / "first.h5", "iters": 15, "lr_warm": 0.5}
+    totals = []
+    for name, changes in (("alone", {}), ("against", {"compete": True, "starts": 2})):
+        register(Register(output=tmp_path / f"{name}.h5", **settings, **changes))
+        losses = losses_of(tmp_path / f"{name}.h5")
+        weights = Weights()
+        totals.append(sum(getattr(weights, term) * losses[term] for term in losses))
+    assert (totals[1] <= totals[0] * 1.01).all() and (totals[1] < 0.9 * totals[0]).any()
+
+
+def test_starts_that_do_not_fit_are_refused(recording: Recording, tmp_path: Path) -> None:
+    register(Register(dataset=recording.dataset, output=tmp_path / "weak.h5", iters=1, **WEAK))
+    config = Register(dataset=recording.dataset, output=tmp_path / "fits.h5", start=tmp_path / "weak.h5", iters=1)
+    with pytest.raises(ConfigError, match="another --camera"):
+        register(config.model_copy(update={"camera": "perspective"}))
+    other = make_recording(tmp_path / "other", frames=2)
+    with pytest.raises(InputError, match="was not made from"):
+        register(config.model_copy(update={"dataset": other.dataset}))
+    with pytest.raises(ArtifactError, match="wrong kind"):
+        register(config.model_copy(update={"start": recording.dense}))
+    with pytest.raises(MissingFileError):
+        register(config.model_copy(update={"start": tmp_path / "none.h5"}))
+    with Artifact(tmp_path / "weak.h5") as weak:
+        table, header = weak.table("fits"), weak.header
+    with ArtifactWriter(tmp_path / "foreign.h5", replace(header, facts=header.facts | {"body": "0" * 64})) as writer:
+        writer.append("fits", table)
+    with pytest.raises(InputError, match="another body"):
+        register(config.model_copy(update={"start": tmp_path / "foreign.h5"}))
+
+
+def test_all_shared_key_points_may_be_required(tmp_path: Path) -> None:
+    def drop(keypoints: np.ndarray, joints: np.ndarray) -> None:
+        keypoints[1, 2, H36M17.index("left_wrist")] = np.nan
+        keypoints[0, 1, H36M17.index("jaw")] = np.nan
+
+    damaged = make_recording(tmp_path, frames=2, drop=drop)
+    config = Register(dataset=damaged.dataset, iters=1, output=tmp_path / "fits.h5", **WEAK)
+    for require, expected in (("either", 0), ("both", 1)):
+        register(config.model_copy(update={"require": require}))
+        fits = fitted(tmp_path / "fits.h5")
+        few = fits["reason"] == "too few labels"
+        assert few.sum() == expected
+    assert (fits["frame"][few], fits["camera"][few]) == (5, 2)
+    register(config.model_copy(update={"require": "both", "min_parts": 24}))
+    assert (fitted(tmp_path / "fits.h5")["reason"] == "too few labels").all()
+
+
+def test_at_most_so_many_correspondences_are_used(recording: Recording, tmp_path: Path) -> None:
+    config = Register(dataset=recording.dataset, iters=1, min_points=20, min_joints=99, min_parts=0, **WEAK)
+    for count, enough in ((19, False), (20, True)):
+        register(config.model_copy(update={"max_points": count, "output": tmp_path / "fits.h5"}))
+        assert (fitted(tmp_path / "fits.h5")["reason"] != "too few labels").all() == enough
+
+
+def test_two_processes_write_what_one_does(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifter = make_lifter(tmp_path / "lifter")
+    settings = {"iters": 3, "shape": "per-person", "noise_px": 1.0}
+
+    def start(rank: int, port: int) -> subprocess.Popen[bytes]:
+        code = (
+            "from pathlib import Path; from posekit.config.labels import Register;"
+            "from posekit.stages import register as s; s._SHARD_ROWS = 7;"
+            f"s.register(Register(dataset=Path({str(recording.dataset)!r}), output=Path({str(tmp_path / 'two.h5')!r}),"
+            f"lifter=Path({str(lifter)!r}), **{settings}))"
+        )
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-c", code], env=os.environ | place | address)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(rank, port) for rank in range(2)]
+    monkeypatch.setattr(stage, "_SHARD_ROWS", 7)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    register(Register(dataset=recording.dataset, output=tmp_path / "one.h5", lifter=lifter, **settings))
+    torch.set_num_threads(threads)
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    with Artifact(tmp_path / "one.h5") as one, Artifact(tmp_path / "two.h5") as two:
+        assert one.digest == two.digest and one.rows("fits") == 4 * FRAMES
+    assert not (tmp_path / "two.h5.parts").exists()

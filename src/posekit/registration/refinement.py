@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +24,8 @@ REFINED = "refined"
 WORSE = "kept, the key points would fit worse"
 TOO_FEW = "kept, too few labels"
 DIVERGED = "kept, the refinement diverged"
+
+Piece = TypeVar("Piece")
 
 _AT_ONCE = 32
 """Bodies that one core works on; a fixed number, so that results do not depend on how many cores there are."""
@@ -62,7 +65,9 @@ class Refiner:
 
     def judge(self, targets: Targets, parameters: BodyParameters) -> Judged:
         """How well bodies fit their labels, which must be `Targets.cleaned`."""
-        return _in_pieces(self._judge, targets, parameters, self._device)
+        parts = self._in_pieces(self._judge, targets, parameters)
+        names = ("losses", "residual_px", "dense_px")
+        return Judged(parameters, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
     def refine(self, targets: Targets, predicted: Judged) -> tuple[Judged, list[str]]:
         """The refined bodies, and what became of each.
@@ -70,14 +75,17 @@ class Refiner:
         A prediction is kept where there are too few labels, and where the refinement would fit the key points worse:
         correspondences that mistake left for right pull towards other poses than the key points do.
         """
+        strong = torch.where(targets.point_weights >= self._min_score, targets.point_weights, 0.0)
+        used = replace(targets, point_weights=strong)
 
-        def work(some: Targets, start: BodyParameters) -> Judged:
-            strong = torch.where(some.point_weights >= self._min_score, some.point_weights, 0.0)
-            found = self._solver.fit(replace(some, point_weights=strong), start, self._settings)
-            return self._judge(some, canonical(found.parameters))
+        def fit(some: Targets, start: BodyParameters) -> BodyParameters:
+            return canonical(self._solver.fit(some, start, self._settings).parameters)
 
-        refined = _in_pieces(work, targets, predicted.parameters, self._device)
-        enough = enough_labels(targets, self._rules)
+        parts = self._in_pieces(fit, used, predicted.parameters)
+        names = [part.name for part in fields(BodyParameters)]
+        parameters = BodyParameters(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        refined = self.judge(targets, parameters)
+        enough = enough_labels(used, self._rules)
         finite = refined.parameters.flat().isfinite().all(1) & refined.losses.isfinite().all(1)
         worse = ~(refined.losses[:, _KEYPOINTS] <= predicted.losses[:, _KEYPOINTS])
         taken = enough.to(finite.device) & finite & ~worse
@@ -86,6 +94,16 @@ class Refiner:
             for some, good, bad in zip(enough.tolist(), finite.tolist(), worse.tolist(), strict=True)
         ]
         return _where(taken, refined, predicted), outcomes
+
+    def _in_pieces(
+        self, work: Callable[[Targets, BodyParameters], Piece], targets: Targets, parameters: BodyParameters
+    ) -> list[Piece]:
+        size = _AT_ONCE if self._device.type == "cpu" else max(1, len(targets))
+
+        def piece(rows: Tensor) -> Piece:
+            return work(targets.select(rows).to(self._device), parameters.select(rows.to(self._device)))
+
+        return side_by_side(piece, torch.split(torch.arange(len(targets)), size), self._device)
 
     def _judge(self, targets: Targets, parameters: BodyParameters) -> Judged:
         whole = self._solver.evaluate(targets, parameters, self._settings)
@@ -103,30 +121,6 @@ class Refiner:
 
 def _or_nan(solution: Solution, there: Bool[Tensor, " B"]) -> Float[Tensor, " B"]:
     return torch.where(there, solution.residual_px, torch.nan)
-
-
-def _in_pieces(
-    work: Callable[[Targets, BodyParameters], Judged],
-    targets: Targets,
-    parameters: BodyParameters,
-    device: torch.device,
-) -> Judged:
-    size = _AT_ONCE if device.type == "cpu" else len(targets)
-
-    def piece(rows: Tensor) -> Judged:
-        return work(targets.select(rows).to(device), parameters.select(rows.to(device)))
-
-    return _joined(side_by_side(piece, torch.split(torch.arange(len(targets)), max(1, size)), device))
-
-
-def _joined(parts: list[Judged]) -> Judged:
-    names = [part.name for part in fields(BodyParameters)]
-    return Judged(
-        BodyParameters(*(torch.cat([getattr(part.parameters, name) for part in parts]) for name in names)),
-        torch.cat([part.losses for part in parts]),
-        torch.cat([part.residual_px for part in parts]),
-        torch.cat([part.dense_px for part in parts]),
-    )
 
 
 def _where(mask: Bool[Tensor, " B"], first: Judged, second: Judged) -> Judged:
