@@ -76,13 +76,13 @@ def train_regressor(config: TrainRegressor) -> StageReport:
             closing(CropSource(parts, config.input_size, augmentation, config.seed, inputs.body.body))
         )
         left_out["no picture"] += source.without_picture
-        robust = config.robust_px or None
-        body = LossBody(inputs.body, landmarks, robust)
+        notes = _notes(parts)
+        body = LossBody(inputs.body, landmarks, config.robust_px or None)
         method = _method(config, settings, inputs, body)
         monitor = _monitor(config, inputs, landmarks, method, body, stack)
         loop = LoopSettings.from_config(config)
         outcome = train(method, source, loop, run, resolve_device(config.device), monitor=monitor)
-    return _report(config, outcome, len(source), left_out, [*_notes(parts), *outcome.notes])
+    return _report(config, outcome, len(source), left_out, [*notes, *outcome.notes])
 
 
 @dataclass(frozen=True, eq=False)
