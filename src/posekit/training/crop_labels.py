@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from posekit.progress import track
 from posekit.registration.bodies import BodyRows
 from posekit.registration.labels import LabelReader
 from posekit.registration.targets import Targets
@@ -68,7 +69,7 @@ class CropLabels:
         blocks: list[tuple[np.ndarray, ...]] = []
         points: list[Points] = []
         room = point_bytes // _BYTES_PER_POINT
-        for begin in range(0, len(bodies), _BODIES_AT_ONCE):
+        for begin in track(range(0, len(bodies), _BODIES_AT_ONCE), "read labels", unit="block"):
             targets, crops = reader.read(bodies.select(slice(begin, begin + _BODIES_AT_ONCE)))
             views = (targets.keypoints[:, 0], targets.keypoint_weights[:, 0])
             blocks.append((*(part.numpy() for part in (*views, targets.joints, targets.joint_weights)), crops[:, 0]))
