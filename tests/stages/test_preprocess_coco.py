@@ -247,3 +247,13 @@ def test_charts_of_another_body(raw_copy: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
     with pytest.raises(FormatError, match="charts of another body"):
         preprocess_coco(settings(raw_copy, tmp_path))
+
+
+def test_people_of_different_pictures_keep_their_own_shapes(raw: Path, made: Path) -> None:
+    with Artifact(made / "data/coco.h5", DATASET) as dataset:
+        count = dataset.rows("samples")
+    repeated = made / "fits/shapes.h5"
+    register(Register(dataset=made / "data/coco.h5", iters=20, device="cpu", output=repeated, shape="auto"))
+    with Artifact(repeated, FITS) as fits:
+        betas = fits.read("fits", "betas")
+    assert len(np.unique(betas.round(6), axis=0)) == count

@@ -27,6 +27,8 @@ _FACING = 0.7
 _APART = (0.7, 1.3)
 """Metres between neighbours."""
 _FROM_WALL = 0.25
+_EVERY = 10
+"""Enough of the vertices to frame a body by."""
 _LENS = (0.7, 2.6)
 """Focal lengths over the longest side: fields of view from 71 to 22 degrees."""
 
@@ -48,8 +50,8 @@ def random_shot(body: BodyData, settings: ShotSettings, seed: int, name: str) ->
     width, height = _image_size(rng, settings.size)
     count = 1 + int(rng.binomial(settings.people - 1, 0.45)) if settings.people > 1 else 1
     takes = [_person(body, settings, seed, f"{name} {number}") for number in range(count)]
-    takes = _arranged(body, takes, rng)
-    camera = _camera(body, takes, (width, height), rng, truncated=rng.uniform() < settings.truncated)
+    takes, points = _arranged(body, takes, rng)
+    camera = _camera(points, takes[0], (width, height), rng, truncated=rng.uniform() < settings.truncated)
     colour = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.8))
     blocks = [Block(seat, (0.45, 0.42, 0.40)) for take in takes for seat in take.seats]
     if rng.uniform() < settings.occluded:
@@ -77,20 +79,24 @@ def _person(body: BodyData, settings: ShotSettings, seed: int, who: str) -> Take
     return perform(body, request, seed)
 
 
-def _arranged(body: BodyData, takes: Sequence[Take], rng: np.random.Generator) -> list[Take]:
-    """Takes side by side, each turned its own way."""
+def _arranged(
+    body: BodyData, takes: Sequence[Take], rng: np.random.Generator
+) -> tuple[list[Take], Float[np.ndarray, "N 3"]]:
+    """Takes side by side, each turned its own way, and points all over their surfaces."""
     gaps = rng.uniform(*_APART, size=len(takes))
     along = np.cumsum(gaps) - gaps
     along -= along.mean()
     line = rng.uniform(0.0, 2.0 * np.pi)
     places = along[:, None] * [np.cos(line), np.sin(line)] + 0.15 * rng.standard_normal((len(takes), 2))
     turns = rng.uniform(0.0, 2.0 * np.pi) + 0.9 * rng.standard_normal(len(takes))
-    return [_moved(body, take, place, turn) for take, place, turn in zip(takes, places, turns, strict=True)]
+    moved = [_moved(body, take, place, turn) for take, place, turn in zip(takes, places, turns, strict=True)]
+    return [take for take, _ in moved], np.concatenate([points for _, points in moved])
 
 
-def _moved(body: BodyData, take: Take, place: np.ndarray, turn: float) -> Take:
-    """A take of one frame, turned about its root and put at a place of the floor."""
-    root = posed(body, take).joints[0, 0]
+def _moved(body: BodyData, take: Take, place: np.ndarray, turn: float) -> tuple[Take, Float[np.ndarray, "N 3"]]:
+    """A take of one frame, turned about its root and put at a place of the floor, and points of its surface there."""
+    before = posed(body, take)
+    root = before.joints[0, 0]
     about_up = Rotation.from_rotvec([0.0, 0.0, turn])
     pose, translation = take.pose.copy(), take.translation.copy()
     pose[0, 0] = (about_up * Rotation.from_rotvec(pose[0, 0])).as_rotvec()
@@ -100,7 +106,8 @@ def _moved(body: BodyData, take: Take, place: np.ndarray, turn: float) -> Take:
         middle, half = seat.mean(axis=0), 0.5 * (seat[1] - seat[0])
         middle[:2] = about_up.as_matrix()[:2, :2] @ (middle[:2] - root[:2]) + place
         seats.append(np.stack([middle - half, middle + half]))
-    return replace(take, pose=_single(pose), translation=_single(translation), seats=tuple(seats))
+    points = (before.vertices[0, ::_EVERY] - root) @ about_up.as_matrix().T + [*place, root[2]]
+    return replace(take, pose=_single(pose), translation=_single(translation), seats=tuple(seats)), points
 
 
 def _single(values: np.ndarray) -> np.ndarray:
@@ -108,12 +115,11 @@ def _single(values: np.ndarray) -> np.ndarray:
 
 
 def _camera(
-    body: BodyData, takes: Sequence[Take], size: tuple[int, int], rng: np.random.Generator, *, truncated: bool
+    points: Float[np.ndarray, "N 3"], first: Take, size: tuple[int, int], rng: np.random.Generator, *, truncated: bool
 ) -> Camera:
     """A camera that sees everybody whole, or, when `truncated`, too near or aimed beside them."""
-    points = np.concatenate([posed(body, take).vertices[0, ::10] for take in takes])
     middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
-    forward = Rotation.from_rotvec(takes[0].pose[0, 0]).as_matrix()[:2, 2]
+    forward = Rotation.from_rotvec(first.pose[0, 0]).as_matrix()[:2, 2]
     around = np.arctan2(forward[1], forward[0])
     around += rng.normal(0.0, 0.6) if rng.uniform() < _FACING else rng.uniform(-np.pi, np.pi)
     direction = np.array([np.cos(around), np.sin(around)])

@@ -161,6 +161,8 @@ def _rays_towards(box: Box, camera: Camera) -> np.ndarray:
     """The pixels, counted row by row, that may see a box: all of them where that is not easily told."""
     corners = np.stack(np.meshgrid(*np.stack([box.low, box.high], axis=1)), axis=-1).reshape(-1, 3)
     seen = (corners @ camera.rotation.T + camera.translation) @ camera.intrinsics.T
+    if camera.lens == "pinhole" and seen[:, 2].max() <= 0:
+        return np.zeros(0, np.int64)
     if camera.lens != "pinhole" or seen[:, 2].min() < _NEAR:
         return np.arange(camera.width * camera.height)
     pixels = seen[:, :2] / seen[:, 2:]
