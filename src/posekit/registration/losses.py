@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -45,7 +46,8 @@ class Weights:
 
     def every(self) -> Weights:
         """Weights that leave no term out."""
-        return replace(self, **{name: getattr(self, name) or 1.0 for name in LOSS_NAMES})
+        weights: dict[str, Any] = {name: getattr(self, name) or 1.0 for name in LOSS_NAMES}
+        return replace(self, **weights)
 
     def vector(self, like: Tensor) -> Float[Tensor, " L"]:
         """The weights in the order of `LOSS_NAMES`."""

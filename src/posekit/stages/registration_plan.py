@@ -273,7 +273,7 @@ def _needed(config: Register, plan: Plan) -> tuple[int, ...]:
     if config.require == "either":
         return ()
     skeleton = plan.inputs.dataset.skeleton
-    used = joint_map(skeleton, COMMON14, require_all=True).matrix.any(axis=0)
+    used = np.asarray(joint_map(skeleton, COMMON14, require_all=True).matrix.any(axis=0))
     names: Sequence[str] = [name for name, there in zip(skeleton.joints, used, strict=True) if there]
     return tuple(plan.landmarks.names.index(name) for name in names)
 
