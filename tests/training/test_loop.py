@@ -63,7 +63,8 @@ def test_learns_stores_logs_and_is_not_done_twice(toy: ModuleType, tmp_path: Pat
     assert not list(run.path.glob("checkpoint*"))
 
     again = toy.Regression(dropout=0.0)
-    assert train(again, toy.Lines(), settings, run, CPU).skipped
+    skipped = train(again, toy.Lines(), settings, run, CPU)
+    assert skipped.skipped and (skipped.steps, skipped.losses) == (outcome.steps, outcome.losses)
     stored = load_run(run.path).module("net")
     for name, tensor in method.net.state_dict().items():
         assert torch.equal(tensor, stored[name]) and torch.equal(again.net.state_dict()[name], tensor)
@@ -81,13 +82,17 @@ def test_a_training_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     said = run_toy("together", tmp_path)
-    assert said == ""
-    for name in ("regression", "adversaries"):
-        one, two = (load_tensors(tmp_path / f"{name}{world}" / "model.safetensors")[0] for world in (1, 2))
+    assert said == "", "warnings or chatter"
+    for one_name, name in (
+        ("regression1", "regression2"),
+        ("regression1", "regression21"),
+        ("adversaries1", "adversaries2"),
+    ):
+        one, two = (load_tensors(tmp_path / folder / "model.safetensors")[0] for folder in (one_name, name))
         assert one.keys() == two.keys()
         for key in one:
             torch.testing.assert_close(two[key], one[key], rtol=1e-9, atol=1e-11, msg=f"{name}: {key}")
-        for (_, ours), (_, theirs) in zip(losses(tmp_path / f"{name}1"), losses(tmp_path / f"{name}2"), strict=True):
+        for (_, ours), (_, theirs) in zip(losses(tmp_path / one_name), losses(tmp_path / name), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-9)
 
 
@@ -154,6 +159,11 @@ def test_other_settings_do_not_go_on_from_an_old_checkpoint(
     outcome = train(toy.Regression(), toy.Lines(), toy.SETTINGS, toy.folder(tmp_path, width=8), CPU)
     assert outcome.first_step == 18
     assert [line["step"] for line in read_log(tmp_path)] == [7, 14, 21, 28, 35, 42, 49, 56, 60]
+
+    run = toy.folder(tmp_path, width=8)
+    run.start_over()
+    forced = train(toy.Regression(), toy.Lines(), toy.SETTINGS, run, CPU)
+    assert (forced.skipped, forced.first_step, forced.losses) == (False, 0, outcome.losses)
 
     interrupt(width=10)
     run = toy.folder(tmp_path, width=10)

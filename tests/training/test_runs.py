@@ -135,12 +135,3 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(OutputError, match="cannot write"):
         RunFolder(tmp_path / "run", HEADER).begin()
-
-
-def test_starting_over_forgets_finished_trainings_as_well(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path, Header("model", "test", seed=0))
-    run.begin()
-    run.finish({"a.b": torch.zeros(2)})
-    assert run.is_finished()
-    run.start_over()
-    assert not run.is_finished()

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posekit import parallel
 from posekit.artifacts.provenance import Header
 from posekit.training import checkpoints
 from posekit.training.loop import LoopSettings, TrainingOutcome, train
@@ -226,16 +225,24 @@ def interrupted(path: Path) -> None:
 
 
 def together(path: Path) -> None:
-    """Trains with two processes what `alone` trains with one, in float64."""
+    """Trains with two processes (`...2`) what one trains alone (`...1`), in float64.
+
+    The two are killed once and go on; a third regression (`regression21`) is begun by two and ended by one.
+    """
     settings = replace(SETTINGS, precision="64-true")
 
-    def work() -> None:
-        world = parallel.world_size()
-        train(Regression(dropout=0.0), Lines(), settings, folder(path / f"regression{world}"), CPU)
+    def regression(name: str, before: Callable[[int], None] | None = None) -> None:
+        train(Regression(0.0, before), Lines(), settings, folder(path / name), CPU)
+
+    def both(world: int) -> None:
+        regression(f"regression{world}")
         train(Adversaries(), Lines(), settings, folder(path / f"adversaries{world}"), CPU)
 
-    assert in_processes(work, 2) == [0, 0]
-    assert in_child(work) == 0
+    for name in ("regression2", "regression21"):
+        assert in_processes(lambda name=name: regression(name, die_at(20)), 2) == [signal.SIGKILL] * 2
+    assert in_processes(lambda: both(2), 2) == [0, 0]
+    assert in_child(lambda: both(1)) == 0
+    assert in_child(lambda: regression("regression21")) == 0
 
 
 if __name__ == "__main__":

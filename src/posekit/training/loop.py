@@ -29,7 +29,7 @@ from posekit.training.checkpoints import (
 )
 from posekit.training.devices import place_constant, set_up, start_fabric
 from posekit.training.loading import BatchLoader
-from posekit.training.logs import RunLog
+from posekit.training.logs import RunLog, read_log
 from posekit.training.meter import Meter
 from posekit.training.method import Batch, BatchSource, Method
 from posekit.training.runs import RunFolder
@@ -113,8 +113,7 @@ def train(
         len(source), settings.batch, settings.epochs, settings.seed, parallel.rank(), parallel.world_size()
     )
     if run.is_finished():
-        _load_finished(method, run)
-        return TrainingOutcome(schedule.steps, schedule.steps, skipped=True)
+        return _load_finished(method, run, schedule.steps)
     began = time.perf_counter()
     session = _Session(method, settings, schedule, start_fabric(device, settings.precision))
     checkpoint, note = run.last_checkpoint()
@@ -211,8 +210,12 @@ class _Session:
     def begin_step(self, step: int) -> None:
         """Fixes everything that depends on the number of the step."""
         self._step, self._generator, self._stale = step, None, True
-        # Networks may draw from torch's own generator (dropout).
-        torch.manual_seed(process_seed(self.settings.seed, step, self.schedule.rank))
+        # Networks may draw from torch's own generators (dropout). `torch.manual_seed` would seed all devices, and where
+        # CUDA sleeps keep each seed with a stack trace for its awakening: half a millisecond, and memory that grows.
+        seed = process_seed(self.settings.seed, step, self.schedule.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         share = self.settings.lr_share(self.progress)
         for name, optimizer in self.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._first_rates[name], strict=True):
@@ -238,9 +241,9 @@ class _Session:
         return {"epoch": epochs - 1, "monitor": self.monitored}
 
     def checkpoint(self, done: int) -> Checkpoint:
-        """All that is needed to go on after `done` steps."""
+        """All that is needed to go on after `done` steps; every process must call it."""
         tensors = {f"module.{name}": tensor for name, tensor in module_tensors(self.modules).items()}
-        tensors |= {f"meter.{name}": total for name, total in self.meter.totals.items()}
+        tensors |= {f"meter.{name}": total for name, total in self.meter.whole().items()}
         values: dict[str, Any] = {}
         for owner, optimizer in self.optimizers.items():
             state, values[owner] = optimizer_state(optimizer)
@@ -267,11 +270,15 @@ def _shown(steps: Iterator[tuple[int, Batch]], total: int) -> Iterator[tuple[int
     return track(steps, "train", total=total, unit="step") if parallel.is_main() else steps
 
 
-def _load_finished(method: Method[Any], run: RunFolder) -> None:
+def _load_finished(method: Method[Any], run: RunFolder, steps: int) -> TrainingOutcome:
     loaded = run.load()
     with _fitting(f"the weights in {run.path} do not fit the networks", "Train again with --force"):
         for name, module in method.modules().items():
             module.load_state_dict(loaded.module(name))
+    last: dict[str, Any] = {}
+    for line in read_log(run.path):
+        last |= line
+    return TrainingOutcome(steps, steps, True, last.get("losses", {}), last.get("monitor", {}))
 
 
 @contextmanager

@@ -39,17 +39,20 @@ class Meter:
         self.totals = {name: total.to(self._device) for name, total in totals.items()}
         self.counts = dict(counts)
 
+    def whole(self) -> dict[str, Tensor]:
+        """The sums of the losses since the last line, as means over all processes; every process must call it."""
+        if not self.totals or parallel.world_size() == 1:
+            return self.totals
+        sums = torch.stack([total.reshape(()) for total in self.totals.values()])
+        distributed.all_reduce(sums)
+        return dict(zip(self.totals, (sums / parallel.world_size()).unbind(), strict=True))
+
     def means(self) -> dict[str, float]:
-        """The means of the losses since the last line, over all processes."""
+        """The means of the losses since the last line, over all processes; every process must call it."""
         if not self.totals:
             return {}
-        sums = torch.stack([total.reshape(()) for total in self.totals.values()])
-        if parallel.world_size() > 1:
-            distributed.all_reduce(sums)
-        return {
-            name: total / self.counts[name] / parallel.world_size()
-            for name, total in zip(self.totals, sums.tolist(), strict=True)
-        }
+        sums = torch.stack([total.reshape(()) for total in self.whole().values()]).tolist()
+        return {name: total / self.counts[name] for name, total in zip(self.totals, sums, strict=True)}
 
     def require_numbers(self, done: int) -> dict[str, float]:
         """The means; TrainingError when one of them is no number."""

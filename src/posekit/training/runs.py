@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -135,11 +134,14 @@ class RunFolder:
         return self.load().weights
 
     def start_over(self) -> None:
-        """Forgets a training, finished or not, so that the next one begins at its first step."""
+        """Makes the next training begin at its first step, whatever is there (`--force`); every process must call it.
+
+        A finished model stays until the new one takes its place.
+        """
+        self._again = True
         if parallel.is_main():
             with writing(self.path):
-                for name in (CONFIG, CHECKPOINT):
-                    (self.path / name).unlink(missing_ok=True)
+                (self.path / CHECKPOINT).unlink(missing_ok=True)
         parallel.wait_for_all()
 
     def last_checkpoint(self) -> tuple[Checkpoint | None, str]:
@@ -176,8 +178,8 @@ class RunFolder:
             # The description comes second: weights that it does not fit are not taken for finished.
             with replacing(self.path / CONFIG) as temporary:
                 temporary.write_text(json.dumps(self._description(), indent=2, default=str) + "\n", encoding="utf-8")
-            with writing(self.path), contextlib.suppress(FileNotFoundError):
-                (self.path / CHECKPOINT).unlink()
+            with writing(self.path):
+                (self.path / CHECKPOINT).unlink(missing_ok=True)
         self._again = False
         parallel.wait_for_all()
 
