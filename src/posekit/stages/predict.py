@@ -109,6 +109,8 @@ def predict(config: Predict) -> StageReport:
         if config.dry_run:
             note = f"would predict {len(work.bodies)} bodies in {len(pending)} shards of {_SHARD_ROWS}"
             return StageReport(STAGE, [], notes=[*notes, note])
+        # Everyone must have seen the same shards pending before anyone makes one.
+        parallel.wait_for_all()
         mine = parallel.my_share(pending)
         for index in track(mine, STAGE, unit="shard"):
             work.write(shards, index)

@@ -216,7 +216,7 @@ class _Artist:
             sequence, camera, frame = still
             canvas = next(canvases(self.dataset, root, sequence, camera, [frame]))
             name = f"{sequence:06d}_{Path(self._name(sequence)).stem}" + (f"_{frame}" if frame else "")
-            return name, self._overlay(canvas, camera, painter, people(sequence), self.clips[sequence].name)[1]
+            return name, self._overlay(canvas, camera, painter, people(sequence), label=False)[1]
 
         gallery = Gallery(self.output / GALLERY, len(stills))
         with ahead(draw, stills, self.device) as drawn:
@@ -272,7 +272,7 @@ class _Artist:
         return None if self.body is None else MeshPainter(torch.from_numpy(self.body.body.faces), opacity=opacity)
 
     def _overlay(
-        self, canvas: Canvas, camera: int, painter: MeshPainter | None, cast: Cast, caption: str = ""
+        self, canvas: Canvas, camera: int, painter: MeshPainter | None, cast: Cast, label: bool = True
     ) -> tuple[int, Image]:
         canvas = scaled(canvas, self.settings.scale)
         image, affine = canvas.image, canvas.canvas_from_image
@@ -286,7 +286,8 @@ class _Artist:
         if joints is not None:
             for points, confidence in zip(joints.pixels, joints.confidence, strict=True):
                 draw_skeleton(image, points @ affine[:, :2].T + affine[:, 2], joints.skeleton, confidence=confidence)
-        draw_label(image, caption or f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
+        if label:
+            draw_label(image, f"{self.cameras[camera].name}  frame {canvas.frame}", (10, 10))
         return canvas.frame, image
 
     # Views without a picture

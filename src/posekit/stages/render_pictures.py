@@ -17,6 +17,7 @@ from posekit.artifacts.files import Artifact
 from posekit.datasets.media import open_frames
 from posekit.errors import DataError, FormatError, InputError
 from posekit.evaluation.keys import Keys
+from posekit.render.drawing import draw_label
 from posekit.render.video import VideoWriter, write_image
 
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -28,6 +29,8 @@ SHEET_HEIGHT = 420
 """Contact sheets show so many moments of every picture, each at most so high."""
 GALLERY_CELLS = 24
 """Contact sheets of single pictures show so many of them."""
+LONGEST_NAME = 40
+"""Letters of a name that fit into a cell of theirs."""
 
 
 class Canvas(NamedTuple):
@@ -176,19 +179,20 @@ class Gallery:
         if len(self.files) in self._kept:
             if not self.rows or len(self.rows[-1]) == SHEET_COLUMNS:
                 self.rows.append([])
-            self.rows[-1].append(_cell(image))
+            self.rows[-1].append(_cell(image, name))
         self.files.append(self._folder / f"{name}.png")
         write_image(self.files[-1], image)
 
 
-def _cell(image: Image) -> Image:
-    """A picture in the middle of a white square."""
+def _cell(image: Image, name: str) -> Image:
+    """A picture in the middle of a white square, with its name; in the picture itself a name might hide the person."""
     share = SHEET_HEIGHT / max(image.shape[:2])
     height, width = (max(1, round(share * side)) for side in image.shape[:2])
     method = cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR
     cell = np.full((SHEET_HEIGHT, SHEET_HEIGHT, 3), 255, dtype=np.uint8)
     y, x = (SHEET_HEIGHT - height) // 2, (SHEET_HEIGHT - width) // 2
     cell[y : y + height, x : x + width] = cv2.resize(image, (width, height), interpolation=method)
+    draw_label(cell, name[:LONGEST_NAME], (4, SHEET_HEIGHT))
     return cell
 
 
