@@ -58,3 +58,12 @@ def test_the_floor_is_one_plane_for_all_cameras() -> None:
         columns, rows = np.rint(place[inside]).astype(int).T
         tones.append(background(room, camera, light)[rows, columns].mean(axis=1))
     assert np.corrcoef(tones)[np.triu_indices(4, 1)].min() > 0.75
+
+
+def test_a_lens_without_distortion_sees_the_same_room_as_one_whose_distortion_is_zero() -> None:
+    # The one looks for furniture where it projects to, the other everywhere.
+    light, room = random_light(2, "S1"), random_room(2, "S1")
+    for camera in rig("S1", WIDTH, 0):
+        plain = replace(camera, lens="pinhole", distortion=())
+        general = replace(camera, lens="opencv", distortion=(0.0,) * 5)
+        np.testing.assert_allclose(background(room, plain, light), background(room, general, light), atol=1e-5)
