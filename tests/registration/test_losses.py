@@ -108,6 +108,17 @@ def test_data_terms_vanish_at_the_truth_and_are_means_of_squares(scene_maker: An
     torch.testing.assert_close(residual, torch.full((2,), 0.5 * 112 * share), atol=0.05, rtol=0)
 
 
+def test_depths_are_never_let_go(scene_maker: Any, body: SegmentScaledBody) -> None:
+    scene = scene_maker(1, points=1)
+    posed = Posed(scene.joints, scene.vertices[:, :4], scene.joints[:, :0])
+    still = replace(resting(body, 1), orientation=torch.eye(3)[None])
+    far = replace(scene.targets, joints=scene.joints + torch.tensor([0.0, 0.0, 2.0]))
+    depths = replace(far, joint_weights=torch.tensor([0.0, 0.0, 1.0]).expand(1, 17, 3), weak=True)
+    for robust in (None, 0.1):
+        torch.testing.assert_close(losses.data_losses(posed, still, depths, robust)[2], torch.tensor([4.0]))
+    assert losses.data_losses(posed, still, far, 0.1)[2] < 0.1
+
+
 def test_confidence_lowers_a_label(scene_maker: Any, body: SegmentScaledBody) -> None:
     scene = scene_maker(1, points=5)
     posed = Posed(scene.joints + 0.1, scene.vertices[:, :20], scene.joints[:, :0])

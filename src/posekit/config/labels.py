@@ -102,12 +102,12 @@ class Register(SeededConfig):
     )
     max_residual_px: float = setting(15.0, "Mean residual (px of a 224 crop) from which a fit is not ok.", gt=0)
     min_joints: int = setting(8, "A fit is ok only with this many labelled joints...", ge=0)
-    min_points: int = setting(15, "...or this many dense correspondences (paper: 15).", ge=0)
-    min_parts: int = setting(5, "...on at least this many of the 24 parts of the body (paper: 5).", ge=0, le=24)
+    min_points: int = setting(15, "...or this many dense correspondences...", ge=0)
+    min_parts: int = setting(5, "...on at least this many of the 24 parts of the body.", ge=0, le=24)
     require: Literal["either", "both"] = setting(
         "either",
-        "Either joints or correspondences are enough, or, as in the paper, correspondences and every key point that MPII, COCO "
-        "and Human3.6M share are needed.",
+        "Either joints or correspondences are enough, or correspondences and every key point that MPII, COCO and Human3.6M "
+        "share are needed (paper: the whole body in the image).",
     )
     max_points: int = setting(500, "Correspondences used in one image, evenly from the parts of the body.", ge=1)
     noise_px: float = setting(0.0, "Gaussian noise added to key points and correspondences (px), for studies.", ge=0)
