@@ -88,6 +88,8 @@ def test_a_training_makes_a_lifter_and_is_not_repeated(tmp_path: Path) -> None:
     assert lifter.joint_names == COMMON14.joints and len(lifter.digest) == 64
     again = train_lifter(config(dataset, run))
     assert again.skipped and load_lifter(run, torch.device("cpu")).digest == lifter.digest
+    forced = train_lifter(config(dataset, run, force=True))
+    assert not forced.skipped and load_lifter(run, torch.device("cpu")).digest == lifter.digest
     assert not train_lifter(config(dataset, run, w_ratio=2.0)).skipped
 
 

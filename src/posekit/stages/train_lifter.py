@@ -52,6 +52,8 @@ def train_lifter(config: TrainLifter) -> StageReport:
             facts={"joint_names": list(skeleton.joints), "bone_ratios": method.geometry.named_ratios()},
         )
         run = RunFolder(config.output, header)
+        if run.is_finished() and not config.force:
+            return StageReport(STAGE, [config.output], skipped=True)
         if config.dry_run:
             return StageReport(STAGE, [], notes=[f"would train on {_names(datasets)} into {config.output}"])
         poses, counts = read_poses(datasets, skeleton, config.split)
@@ -100,7 +102,6 @@ def _report(config: TrainLifter, outcome: TrainingOutcome, counts: dict[str, int
     return StageReport(
         STAGE,
         [config.output],
-        skipped=outcome.skipped,
         metrics={f"loss_{name}": value for name, value in outcome.losses.items()} | {"seconds": outcome.seconds},
         counts={**counts, "steps": outcome.steps},
         notes=notes,
