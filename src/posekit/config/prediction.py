@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from posekit.config.base import Device, SeededConfig, StageConfig, read_path, runtime, setting, write_path
 from posekit.config.training import Precision
@@ -55,6 +55,8 @@ class PreprocessVideo(PreprocessPictures):
 class Predict(SeededConfig):
     """`posekit predict`: bodies of the people in images or videos, by a trained model, optionally refined."""
 
+    recipes: ClassVar[str] = "predict"
+
     dataset: Path | None = read_path(
         None, "Data set artifact with image crops; default: h36m.h5 in --data, or the only one there."
     )
@@ -83,7 +85,7 @@ class Predict(SeededConfig):
     max_points: int = setting(500, "Dense correspondences of each body that are used at most.", ge=1)
     w_dense: float = setting(10.0, "Refinement: weight of dense correspondences; 0: do not use them.", ge=0)
     w_keypoints: float = setting(10.0, "Refinement: weight of 2D key points; 0: do not use them.", ge=0)
-    w_depths: float = setting(10.0, "Refinement: weight of the lifter's depths.", ge=0)
+    w_depth: float = setting(0.3, "Refinement: weight of the lifter's depths (as in later rounds).", ge=0)
     w_scale: float = setting(10.0, "Refinement: weight of differing scales of neighbouring segments.", ge=0)
     w_pose: float = setting(
         1e-3, "Refinement: weight of joint angles and of elbows and knees bent the wrong way.", ge=0

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int, Integer
 from posekit.artifacts.files import Artifact
 from posekit.errors import InputError
 
-_FIELDS = (("sequence", 13), ("frame", 32), ("person", 8), ("camera", 10))
+_FIELDS = (("sequence", 20), ("frame", 25), ("person", 8), ("camera", 10))
 """Bits of each part of a key; together they fit a signed 64-bit integer."""
 
 

@@ -177,5 +177,6 @@ def size_loss(parameters: BodyParameters) -> Float[Tensor, " B"]:
 def temporal_loss(posed: Posed, parameters: BodyParameters, targets: Targets) -> Float[Tensor, " B"]:
     """Mean squared step of the rig joints from the instant before, for rows that continue one."""
     placed = parameters.placed(posed.joints)
-    steps = (placed[1:] - placed[:-1]).square().sum(-1).mean(1) * targets.linked[1:]
-    return torch.nn.functional.pad(steps, (1, 0))
+    # Chosen before squaring: a body that is not finite must not reach the next one, nor its gradient.
+    steps = torch.where(targets.linked[1:, None, None], placed[1:] - placed[:-1], 0.0)
+    return torch.nn.functional.pad(steps.square().sum(-1).mean(1), (1, 0))

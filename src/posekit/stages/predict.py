@@ -265,7 +265,7 @@ def _solver_settings(config: Predict) -> SolverSettings:
     weights = Weights(
         dense=config.w_dense,
         keypoints=config.w_keypoints,
-        depth=config.w_depths,
+        depth=config.w_depth,
         scale=config.w_scale,
         pose=config.w_pose,
     )
