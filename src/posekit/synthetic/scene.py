@@ -20,6 +20,7 @@ from posekit.render.rasterizer import Fragments, rasterize
 from posekit.render.shading import vertex_normals
 from posekit.render.silhouette import antialias
 from posekit.render.topology import MeshTopology
+from posekit.render.visibility import spread_over_surface, vertex_areas, visible_vertices
 from posekit.synthetic.clothes import Outfit, Wardrobe, linear, random_outfit
 from posekit.synthetic.light import RoomLight, random_light, to_pixels
 from posekit.synthetic.room import Room, background, random_room
@@ -28,13 +29,6 @@ _MARGIN = 3
 _SHADOW_COARSE = 4
 _SHADOW_BLUR = 0.013
 """Standard deviation of the shadow's blur, as a share of the image's width."""
-
-_BEHIND = 0.008
-"""A vertex counts as visible up to this much (m) behind the surface that its pixel shows."""
-_OTHER_PART = 0.05
-"""Where a surface begins beside a vertex that is this much (m) nearer, it may hide the vertex between pixel centres."""
-_GRAZING = 0.12
-"""Cosine between a vertex's normal and the line of sight below which it does not count as visible."""
 
 _SEAT_COLOUR = (0.45, 0.42, 0.40)
 
@@ -104,7 +98,7 @@ class Scene:
         self._props, prop_faces = block_mesh(seats, body.vertex_count)
         faces = torch.from_numpy(np.concatenate([body.faces, prop_faces]))
         self._topology = MeshTopology.from_faces(faces).to(self._device)
-        self._areas = vertex_areas(body)
+        self._areas = vertex_areas(body.v_template, body.faces)
 
     def view(self, camera: int, vertices: Float[np.ndarray, "V 3"], points: int, rng: np.random.Generator) -> View:
         """The picture of a posed body (world, double precision) with `points` visible vertices, spread evenly over the
@@ -168,23 +162,10 @@ class Scene:
     def _visible(
         self, fragments: Fragments, local: Tensor, normals: Tensor, vertices: np.ndarray, model: Cameras
     ) -> np.ndarray:
-        """Vertices of the body whose pixel shows a surface no nearer than they are."""
-        height, width = fragments.image_size
-        depth = fragments.depth[0].cpu().numpy()
-        points = local[: len(vertices)].numpy()
-        columns, rows = (np.rint(points[:, axis]).astype(np.int64) for axis in (0, 1))
-        inside = np.flatnonzero((columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
-        surface = depth[rows[inside], columns[inside]]
-        left, top = (np.floor(points[inside, axis]).astype(np.int64) for axis in (0, 1))
-        around = [
-            depth[np.clip(top + y, 0, height - 1), np.clip(left + x, 0, width - 1)] for x in (0, 1) for y in (0, 1)
-        ]
-        sight = model.centers().numpy() - vertices[inside]
+        sight = model.centers().numpy() - vertices
         sight /= np.linalg.norm(sight, axis=1, keepdims=True)
-        facing = (normals.cpu().numpy()[inside] * sight).sum(axis=1)
-        seen = np.isfinite(surface) & (points[inside, 2] <= surface + _BEHIND) & (facing > _GRAZING)
-        seen &= points[inside, 2] <= np.min(around, axis=0) + _OTHER_PART
-        return inside[seen]
+        facing = (normals.cpu().numpy()[: len(vertices)] * sight).sum(axis=1)
+        return visible_vertices(fragments.depth[0].cpu().numpy(), local[: len(vertices)].numpy(), facing)
 
 
 @dataclass(frozen=True)
@@ -242,14 +223,6 @@ def composed(
     return image
 
 
-def spread_over_surface(
-    candidates: Int[np.ndarray, " N"], areas: Float[np.ndarray, " N"], count: int, rng: np.random.Generator
-) -> Int[np.ndarray, " n"]:
-    """A sample without repetition in which every bit of surface has the same chance (Efraimidis and Spirakis 2006)."""
-    keys = np.log(rng.uniform(size=len(candidates))) / areas
-    return np.sort(candidates[np.argsort(-keys)[:count]])
-
-
 def image_region(screen: np.ndarray, camera: Camera, margin: int = _MARGIN) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 of the part of the image that holds what is in front of the camera; None when that is nothing."""
     ahead = screen[screen[:, 2] > 0.1]
@@ -272,14 +245,6 @@ def _nobody(image: np.ndarray) -> View:
         np.zeros(0, np.int64),
         np.zeros((0, 2)),
     )
-
-
-def vertex_areas(body: BodyData) -> Float[np.ndarray, " V"]:
-    """The surface (m^2, at rest) that belongs to each vertex."""
-    a, b, c = (body.v_template[body.faces[:, corner]].astype(np.float64) for corner in range(3))
-    area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    share = np.bincount(body.faces.ravel(), weights=np.repeat(area / 3.0, 3), minlength=body.vertex_count)
-    return np.maximum(share, 1e-12)
 
 
 def block_mesh(seats: Sequence[np.ndarray], first: int) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 3"]]:
