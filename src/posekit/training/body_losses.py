@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from posekit.body.segment_scaled import SegmentScaledBody
+from posekit.body.skinning import skinning_transforms
 from posekit.geometry.rotations import canonical_quaternion, quaternion_from_axis_angle
 from posekit.models.body_regressor import RegressedBodies
 from posekit.registration.landmarks import LandmarkBlends
 from posekit.registration.losses import Hinges, data_losses, determinant_loss, hinges_of, pose_loss, scale_loss
-from posekit.registration.matched import MatchedBody
+from posekit.registration.matched import Posed
 from posekit.registration.parameters import BodyParameters
 from posekit.registration.targets import PX_PER_UNIT, Targets
 
@@ -122,10 +123,26 @@ class LossBody(nn.Module):
             translation=nn.functional.pad(bodies.translation, (0, 1)),
             scale=bodies.scale,
         )
-        matched = MatchedBody(self.body, self.landmarks, targets.vertices.flatten(1))
-        posed = matched.posed(bodies.matrices(), bodies.segment_scales)
+        posed = self._posed(bodies, targets.vertices.flatten(1))
         dense, keypoints, depth = data_losses(posed, placement, _as(targets, precise), self._robust)
         return DataTerms(dense, keypoints, depth, placement.placed(posed.landmarks))
+
+    def _posed(self, bodies: RegressedBodies, vertices: Int[Tensor, "B M"]) -> Posed:
+        """Landmarks and matched vertices. The vertices change with every batch: what `MatchedBody` prepares for many poses
+        of the same ones would be prepared for a single pose here."""
+        precise = self.body.template.dtype
+        scales = bodies.segment_scales.to(precise)
+        rest = self.body.mean_rest_joints[None]
+        turned, joints = self.body.kinematics(bodies.matrices().to(precise), rest, scales)
+        transforms = skinning_transforms(turned * scales[..., None, None], joints, rest)
+        landmarks = self.get_buffer("blend") @ transforms.transpose(2, 3).flatten(1, 2)
+        maps = (self.body.weights[vertices] @ transforms.flatten(2)).reshape(*vertices.shape, 3, 4)
+        rest_points = self.body.template[vertices]
+        # Written out: a batch of thousands of 3x3 products costs several times as much.
+        points = torch.addcmul(maps[..., 3], maps[..., 0], rest_points[..., 0:1])
+        points = torch.addcmul(points, maps[..., 1], rest_points[..., 1:2])
+        points = torch.addcmul(points, maps[..., 2], rest_points[..., 2:3])
+        return Posed(landmarks, points, joints)
 
     def scale_term(self, bodies: RegressedBodies) -> Float[Tensor, " B"]:
         """Differing scales of neighbouring segments."""
