@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -406,6 +407,22 @@ def test_media_become_a_data_set_first(people: People, tmp_path: Path) -> None:
     assert not changed[:, :3].any()
     meshes = export(Export(dataset=data / "my pictures.h5", formats=("obj", "trc")))
     assert {path.suffix for path in meshes.outputs} == {".obj", ".trc"}
+
+
+def test_pictures_are_drawn_the_right_way_up(people: People, tmp_path: Path) -> None:
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.jpg"), np.full((60, 90, 3), 128, np.uint8))
+    tag = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation: turn by a quarter
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + struct.pack("<I", 0)
+    plain = (folder / "a.jpg").read_bytes()
+    (folder / "a.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+    data = tmp_path / "fresh" / "data"
+    predict(people.config(dataset=None, media=folder, data=data))
+    with Artifact(data / "turned.h5") as dataset:
+        assert dataset.read("samples", "bbox").tolist() == [[-0.5, -0.5, 59.5, 89.5]]
+    picture = render(Render(dataset=data / "turned.h5")).outputs[0]
+    assert cv2.imread(str(picture)).shape == (90, 60, 3)
 
 
 def test_the_default_data_set(people: People) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from posekit.artifacts.files import Artifact
-from posekit.datasets.media import open_frames
+from posekit.datasets.media import is_image, open_frames, read_image
 from posekit.errors import DataError, FormatError, InputError
 from posekit.evaluation.keys import Keys
 from posekit.render.drawing import draw_label
@@ -67,6 +67,11 @@ def canvases(
     if root is not None and mine:
         first = dataset.header.facts.get("first_frame_number")
         path = root / mine[0]
+        if is_image(path.name) and not path.is_dir():
+            # A picture by itself; read as preprocess read it, the right way up.
+            for frame in frames:
+                yield Canvas(frame, read_image(path), IDENTITY)
+            return
         with open_frames(path, first=None if path.is_file() else first) as source:
             for index, image in source.frames(frames):
                 yield Canvas(index, image, IDENTITY)
