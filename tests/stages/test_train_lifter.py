@@ -13,6 +13,7 @@ from posekit.artifacts.provenance import Header
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.body.landmarks import regressor
 from posekit.body.smpl_file import load_body
+from posekit.config.base import build_config, find_recipe, load_recipe
 from posekit.config.lifter import EvaluateLifter, TrainLifter
 from posekit.errors import ConfigError, DataError, InputError
 from posekit.labeling.lifting import load_lifter
@@ -155,6 +156,15 @@ def test_data_that_cannot_serve_are_refused(tmp_path: Path) -> None:
         train_lifter(config(dataset, tmp_path / "run", datasets=()))
     report = train_lifter(config(dataset, tmp_path / "run", dry_run=True))
     assert not report.outputs and not (tmp_path / "run").exists()
+
+
+def test_shipped_recipes_are_settings_of_the_stage() -> None:
+    paper, demo = (
+        build_config(TrainLifter, load_recipe(find_recipe(TrainLifter, Path(name)))) for name in ("paper", "demo")
+    )
+    assert (paper.width, paper.epochs, paper.batch, paper.lr, paper.w_adversarial) == (1024, 60, 1024, 2e-4, 0.1)
+    assert not paper.learn_tilt and not paper.random_angles and not paper.w_consistency
+    assert demo.width < paper.width
 
 
 def test_resting_joints_follow_the_markers_of_the_data() -> None:

@@ -27,6 +27,7 @@ class TrainLifter(TrainingConfig):
     epochs: int = setting(60, "Passes over the poses (paper: 60).", ge=1)
     batch: int = setting(1024, "Poses of one step, over all processes (paper: 1024).", ge=1)
     lr: float = setting(2e-4, "Learning rate of Adam (paper: 2e-4).", gt=0)
+    decay: Literal["none", "cosine"] = setting("cosine", "Lower the learning rate to 0 by the end, or never (paper).")
     split: Literal["train", "test", "all"] = setting(
         "train", "Which part of data sets that have parts is learned from."
     )
@@ -38,30 +39,34 @@ class TrainLifter(TrainingConfig):
         (45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0),
         "Angles about the vertical, degrees, that poses are judged from; the paper's own seven are lost.",
     )
-    random_angles: int = setting(0, "Judge each pose from this many random angles instead of `angles`.", ge=0)
+    random_angles: int = setting(
+        1, "Judge each pose from this many random angles; 0: from all of `angles` (paper).", ge=0
+    )
     tilt: float = setting(
         0.0,
         "How far the cameras look down, degrees: poses turn about the vertical as such a camera sees it.",
         gt=-90,
         lt=90,
     )
-    learn_tilt: bool = setting(False, "Find out how far the cameras look down, beginning at `tilt`.")
+    learn_tilt: bool = setting(True, "Find out how far the cameras look down, beginning at `tilt` (paper: no).")
     distance: float = setting(
-        0.0, "Distance of the camera in sizes of a pose (mean distance to the pelvis); 0: far away (paper).", ge=0
+        10.0,
+        "Distance of the camera in sizes of a pose (mean distance to the pelvis); 0: far away (paper). Chen et al. 2019: 10.",
+        ge=0,
     )
-    w_adversarial: float = setting(0.1, "Weight of the discriminator's verdict (paper: 0.1).", ge=0)
-    w_ratio: float = setting(1.0, "Weight of bone lengths relative to the trunk (paper).", ge=0)
-    w_symmetry: float = setting(1.0, "Weight of equal bones left and right (paper).", ge=0)
+    w_adversarial: float = setting(0.3, "Weight of the discriminator's verdict (paper: 0.1).", ge=0)
+    w_ratio: float = setting(3.0, "Weight of bone lengths relative to the trunk (paper: 1).", ge=0)
+    w_symmetry: float = setting(3.0, "Weight of equal bones left and right (paper: 1).", ge=0)
     orientation: Orientation = setting("knee", "What tells front from back: knees, nose (mpii16), or nothing.")
-    w_orientation: float = setting(1.0, "Weight of `orientation`; the other losses cannot see the sign of depth.", ge=0)
-    w_twist: float = setting(0.0, "Weight of shoulders that turn against the hips by more than `twist`.", ge=0)
+    w_orientation: float = setting(3.0, "Weight of `orientation`; the other losses cannot see the sign of depth.", ge=0)
+    w_twist: float = setting(1.0, "Weight of shoulders that turn against the hips by more than `twist`.", ge=0)
     twist: float = setting(53.0, "Degrees that shoulders may turn against the hips.", ge=0, le=180)
     w_consistency: float = setting(
-        0.0, "Weight of a turned pose getting the depths it had when it is lifted again (Chen et al. 2019).", ge=0
+        0.3, "Weight of a turned pose getting the depths it had when it is lifted again (Chen et al. 2019).", ge=0
     )
-    blur: float = setting(0.0, "Noise on all poses that the discriminator sees, in sizes of a pose.", ge=0)
+    blur: float = setting(0.05, "Noise on all poses that the discriminator sees, in sizes of a pose.", ge=0)
     sway: float = setting(
-        0.0, "In-plane rotation of all poses that the discriminator sees, standard deviation in degrees.", ge=0
+        10.0, "In-plane rotation of all poses that the discriminator sees, standard deviation in degrees.", ge=0
     )
 
 
