@@ -11,12 +11,15 @@ from torch import Tensor
 
 from posekit.body.smpl_file import BodyData
 from posekit.render.rasterizer import RasterSettings, rasterize
-from posekit.render.shading import vertex_normals
 from posekit.render.topology import MeshTopology
 from posekit.render.visibility import spread_over_surface, vertex_areas, visible_vertices
 
-_RASTER_SIDE = 320
-"""Longer side (px) of the raster that visibility is looked up in: about 5 mm of a standing person for each pixel."""
+_RASTER_SIDE = 400
+"""Longer side (px) of the raster that visibility is looked up in: about 4 mm of a standing person for each pixel.
+
+Measured against 3000 px: at 400, 94 % of the vertices are the same, nearly all others being left out at the outline and at
+fingers; at 160 it is 84 %. Under 0.2 % lie more than 2 cm behind the surface, at any size.
+"""
 _NEAR = 0.1
 """Vertices nearer to a perspective camera than this (m) are neither drawn nor noted."""
 _PAIRS = 1 << 16
@@ -27,12 +30,12 @@ _PAIRS = 1 << 16
 class BodiesInView:
     """The person who is to be labelled (first), and others who may hide parts of him or her, as one picture sees them.
 
-    `screen` is pixels of the picture and depth (m); pixels are NaN where the lens is not defined. `camera_vertices` are the
-    first one's vertices (m) in axes parallel to the camera's, from its centre if it is a `perspective` one.
+    `screen` is pixels of the picture and depth (m); pixels are NaN where the lens is not defined. `facing` is the cosine
+    between the normal of each of the first one's vertices and the line of sight to the camera.
     """
 
     screen: Float[Tensor, "P V 3"]
-    camera_vertices: Float[Tensor, "V 3"]
+    facing: Float[Tensor, " V"]
     perspective: bool
     image_size: tuple[int, int]
     """Width and height."""
@@ -62,7 +65,7 @@ class SurfacePoints:
     def visible(self, bodies: BodiesInView) -> Int[np.ndarray, " n"]:
         """The vertices of the first body that are in the picture and not hidden by it or by the others."""
         screen = _within_reach(bodies)
-        points = screen[0].cpu().numpy()
+        points = screen[0].cpu().numpy().copy()
         width, height = bodies.image_size
         inside = (points[:, :2] >= -0.5).all(1) & (points[:, 0] <= width - 0.5) & (points[:, 1] <= height - 0.5)
         points[~inside] = np.nan
@@ -75,17 +78,14 @@ class SurfacePoints:
         corner, scale = np.append(low, 0.0), np.array([zoom, zoom, 1.0])
         local = (screen - torch.from_numpy(corner).to(screen)) * torch.from_numpy(scale).to(screen)
         settings = RasterSettings(perspective=bodies.perspective, cull_backfaces=self._closed, pairs_per_chunk=_PAIRS)
-        drawn = rasterize(local.float(), self._topology, (rows, columns), settings)
-        # Each body is drawn by itself; the nearest one hides the others.
-        depth = drawn.depth.amin(0).cpu().numpy()
-        return visible_vertices(depth, (points - corner) * scale, self._facing(bodies))
-
-    def _facing(self, bodies: BodiesInView) -> Float[np.ndarray, " V"]:
-        normals = vertex_normals(bodies.camera_vertices.float()[None], self._topology)[0].double()
-        if not bodies.perspective:
-            return (-normals[:, 2]).cpu().numpy()
-        sight = torch.nn.functional.normalize(-bodies.camera_vertices.double(), dim=1)
-        return (normals * sight).sum(1).cpu().numpy()
+        # Each body is drawn by itself.
+        depths = rasterize(local.float(), self._topology, (rows, columns), settings).depth.cpu().numpy()
+        place, facing = (points - corner) * scale, bodies.facing.double().cpu().numpy()
+        seen = visible_vertices(depths[0], place, facing)
+        if len(depths) > 1:
+            # Another body behind the outline must not add vertices whose pixel is background without it.
+            seen = np.intersect1d(seen, visible_vertices(depths.min(axis=0), place, facing), assume_unique=True)
+        return seen
 
 
 def _within_reach(bodies: BodiesInView) -> Float[Tensor, "P V 3"]:

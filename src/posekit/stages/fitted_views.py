@@ -18,6 +18,8 @@ from posekit.labeling.surface_points import BodiesInView
 from posekit.records import cameras_from_columns
 from posekit.registration.posing import crop_pixels, posed_bodies
 from posekit.render.screen import screen_from_cameras
+from posekit.render.shading import vertex_normals
+from posekit.render.topology import MeshTopology
 from posekit.stages.render_people import cameras_as_posed
 
 
@@ -69,6 +71,7 @@ class FittedViews:
         posed = cameras_as_posed(cameras, fits)
         self._cameras = [None if camera is None else camera.to(device) for camera in posed]
         self._people = _People(fits)
+        self._topology = MeshTopology.from_faces(torch.from_numpy(body.body.faces)).to(device)
 
     def seen(self, samples: SampleFits) -> Callable[[int], BodiesInView]:
         """A function that gives the view of each of some samples; their bodies are posed at once.
@@ -81,20 +84,22 @@ class FittedViews:
         ]
         used = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.array(row) for row in rows)]))
         columns = self._fits.table("fits", used)
-        points = posed_bodies(columns, self._body).points.double()
+        posed = posed_bodies(columns, self._body).points
+        # Once for all views of an instant: normals take longer than anything else that a view needs.
+        points, normals = posed.double(), vertex_normals(posed, self._topology).double()
 
         def view(place: int) -> BodiesInView:
             these = np.searchsorted(used, rows[place])
             bodies = points[torch.from_numpy(these).to(points.device)]
             camera = int(samples.keys.camera[place])
+            size, normal = self._sizes[camera], normals[int(these[0])]
             lens = None if samples.weak[place] else self._cameras[camera]
             if lens is not None:
-                screen = screen_from_cameras(lens, bodies)
-                return BodiesInView(screen, lens.camera_from_world(bodies[0]), True, self._sizes[camera])
+                sight = torch.nn.functional.normalize(lens.centers() - bodies[0], dim=1)
+                return BodiesInView(screen_from_cameras(lens, bodies), (normal * sight).sum(1), True, size)
             pixels = crop_pixels(bodies, columns["crop_from_image"][these])
-            metric = bodies / float(columns["scale"][these[0]])
-            screen = torch.cat([pixels, metric[..., 2:]], -1)
-            return BodiesInView(screen, metric[0], False, self._sizes[camera])
+            depth = bodies[..., 2:] / float(columns["scale"][these[0]])
+            return BodiesInView(torch.cat([pixels, depth], -1), -normal[:, 2], False, size)
 
         return view
 
