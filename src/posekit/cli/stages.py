@@ -7,14 +7,27 @@ import time
 
 import typer
 
+from posekit import parallel
 from posekit.cli.console import print_json, print_report, say
 from posekit.cli.options import Runner, stage_command
-from posekit.config import coco, data, deform_and_learn, labels, lifter, prediction, programs, regressor, results
+from posekit.config import (
+    coco,
+    data,
+    deform_and_learn,
+    labels,
+    lifter,
+    prediction,
+    programs,
+    pseudo_labels,
+    regressor,
+    results,
+)
 from posekit.config.base import StageConfig
 
 GROUPS = {
     "synthesize": "Render small synthetic data in the raw layout of a real data set.",
     "preprocess": "Turn a raw release or own pictures and recordings into one data set file.",
+    "pseudo-label": "Make labels for a data set.",
     "train": "Train networks; a killed training goes on where it stopped.",
     "body": "Make body model files.",
     "eval": "Compare labels, fits and predictions with ground truth by published protocols.",
@@ -28,6 +41,11 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("preprocess coco", coco.PreprocessCoco, "posekit.stages.preprocess_coco:preprocess_coco"),
     ("preprocess images", prediction.PreprocessImages, "posekit.stages.preprocess_pictures:preprocess_images"),
     ("preprocess video", prediction.PreprocessVideo, "posekit.stages.preprocess_pictures:preprocess_video"),
+    (
+        "pseudo-label surface",
+        pseudo_labels.PseudoLabelSurface,
+        "posekit.stages.pseudo_label_surface:pseudo_label_surface",
+    ),
     ("triangulate", labels.Triangulate, "posekit.stages.triangulate:triangulate"),
     ("register", labels.Register, "posekit.stages.register:register"),
     ("train lifter", lifter.TrainLifter, "posekit.stages.train_lifter:train_lifter"),
@@ -48,24 +66,33 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
 )
 """(command as typed, config, module:function of the stage)."""
 
+SHARED = frozenset(
+    {"register", "predict", "pseudo-label surface", "train lifter", "train regressor", "train deform-and-learn"}
+)
+"""Commands whose work several processes share; of any other the main process does all."""
+
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the pipeline's commands to the app."""
     groups = {name: typer.Typer(no_args_is_help=True, help=about) for name, about in GROUPS.items()}
     for typed, kind, stage in COMMANDS:
         group, _, name = typed.rpartition(" ")
-        (groups[group] if group else app).command(name)(stage_command(kind, _runner(stage)))
+        (groups[group] if group else app).command(name)(stage_command(kind, _runner(typed, stage)))
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
 
 
-def _runner(stage: str) -> Runner:
+def _runner(typed: str, stage: str) -> Runner:
     module, _, function = stage.partition(":")
 
     def run(settings: StageConfig, as_json: bool) -> None:
+        if not parallel.is_main() and typed not in SHARED:
+            return
         began = time.monotonic()
         report = getattr(importlib.import_module(module), function)(settings)
         seconds = time.monotonic() - began
+        if not parallel.is_main():
+            return
         if as_json:
             print_json(report.to_dict() | {"seconds": round(seconds, 3)})
         else:

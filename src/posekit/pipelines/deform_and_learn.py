@@ -79,7 +79,7 @@ class _Data:
     """A data set with its correspondences and truth."""
 
     path: Path
-    dense: Path | None
+    dense: Path
     truth: Path | None
     has_joints3d: bool
 
@@ -134,6 +134,12 @@ def _data(config: TrainDeformAndLearn) -> list[_Data]:
             has_joints3d = dataset.has("samples", "joints3d")
         given = config.dense[row] if config.dense else None
         dense = optional_input(given, beside(path, "labels", ".dense.h5"))
+        if dense is None:
+            raise MissingFileError(
+                f"there are no dense correspondences for {path}",
+                accepted="labels/NAME.dense.h5, or --dense",
+                hint="Run `posekit pseudo-label surface`, or preprocess a data set that has annotations",
+            )
         found.append(_Data(path, dense, config.truth[row] if config.truth else None, has_joints3d))
     return found
 
@@ -203,7 +209,7 @@ def _regressor_config(
     goes_on = config.continue_weights and number > 1
     fixed: dict[str, Any] = {
         "datasets": tuple(data.path for data in datasets),
-        "dense": tuple(data.dense for data in datasets if data.dense is not None),
+        "dense": tuple(data.dense for data in datasets),
         "fits": tuple(folder / f"{data.name}.fits.h5" for data in datasets) if learns_from_fits else (),
         "supervision": _SUPERVISION[config.strategy],
         "lifter": lifter,
