@@ -31,8 +31,8 @@ from posekit.config.labels import Register
 from posekit.config.lifter import TrainLifter
 from posekit.config.prediction import Predict
 from posekit.config.regressor import Supervision, TrainRegressor
-from posekit.config.results import Evaluate, Heading
-from posekit.errors import ConfigError, MissingFileError
+from posekit.config.results import Evaluate
+from posekit.errors import ConfigError, DataError, MissingFileError
 from posekit.stages.evaluate import evaluate
 from posekit.stages.predict import predict
 from posekit.stages.register import register
@@ -49,7 +49,7 @@ _SUPERVISION: Mapping[str, Supervision] = {
     "single-step": "labels",
     "single-step-noadv": "labels-no-adversary",
 }
-_TRAIN, _TEST = "deform-and-learn-train", "deform-and-learn"
+_METRICS = ("bone_rescaled_mpjpe_mm", "mpjpe_mm", "pa_mpjpe_mm")
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +65,13 @@ def train_deform_and_learn(config: TrainDeformAndLearn) -> StageReport:
     if config.dry_run:
         return StageReport(STAGE, [], notes=[plan.summary()])
     lifter = _lifter(config)
-    history = [_round(config, number, datasets, lifter) for number, datasets in enumerate(plan.datasets, start=1)]
+    earlier = _read_history(config)
+    history: list[dict[str, Any]] = []
+    for number, datasets in enumerate(plan.datasets, start=1):
+        history.append(_round(config, number, datasets, lifter, earlier))
+        _write_history(config, history)
     if parallel.is_main():
         _publish(config, len(history))
-        with replacing(config.output / HISTORY) as temporary:
-            temporary.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     parallel.wait_for_all()
     return _report(config, history)
 
@@ -101,15 +103,15 @@ class _Plan:
         names = [data.name for data in every]
         if len(set(names)) < len(names):
             raise ConfigError("data sets must have different names", got=names, hint="Rename one of the files")
-        last = [data for data in every if not config.last_datasets or data.path in config.last_datasets]
-        stray = sorted(str(path) for path in config.last_datasets if path not in config.datasets)
+        chosen = {path.resolve() for path in config.last_datasets}
+        last = [data for data in every if not chosen or data.path.resolve() in chosen]
+        stray = sorted(map(str, chosen - {data.path.resolve() for data in every}))
         if stray:
             raise ConfigError("--last-datasets are not all among --datasets", got=stray, accepted=config.datasets)
         rounds = config.rounds if config.strategy == "rounds" else 1
         plan = _Plan(config, [every] * (rounds - 1) + [last if rounds > 1 else every])
         folder = _folder(config, 1)
-        if config.lifter is None and config.use_lifter:
-            _lifter_config(config)
+        _lifter_config(config)
         for number in (1, 2):
             _register_config(config, number, folder, every[0], None)
         _regressor_config(config, 1, every, None)
@@ -123,6 +125,8 @@ class _Plan:
 
 
 def _data(config: TrainDeformAndLearn) -> list[_Data]:
+    if not config.datasets:
+        raise ConfigError("no data set to learn from", hint="Give at least one with --datasets")
     for name, paths in (("dense", config.dense), ("truth", config.truth)):
         if paths and len(paths) != len(config.datasets):
             raise ConfigError(f"--{name} needs one file for each data set", got=paths, accepted=config.datasets)
@@ -169,12 +173,18 @@ def _lifter_config(config: TrainDeformAndLearn) -> TrainLifter:
 
 
 def _lifter(config: TrainDeformAndLearn) -> Path | None:
-    """The run folder of the lifter, trained now if there is none; None when it is not to be used."""
-    if not config.use_lifter:
+    """The run folder of the lifter, trained now if there is none; None when it is not to be used.
+
+    A training from labels alone learns no depths.
+    """
+    if not config.use_lifter or config.strategy != "rounds":
         return None
-    given = optional_input(config.lifter, config.output.parent / "lifter")
-    if given is not None:
-        return given
+    usual = config.output.parent / "lifter"
+    if config.lifter is not None:
+        return config.lifter
+    # A folder that is only about to become a lifter does not count.
+    if (usual / CONFIG).is_file():
+        return usual
     settings = _lifter_config(config)
     train_lifter(settings)
     return settings.output
@@ -219,11 +229,20 @@ def _regressor_config(
         "output": folder / "model",
         **_common(config),
     }
-    return _built(TrainRegressor, "regressor", config.regressor, fixed)
+    # Weights of a trunk are what the first round begins with; those of the round before hold the trunk.
+    unwanted = {"weights_file"} if goes_on else set()
+    given = {name: value for name, value in config.regressor.items() if name not in unwanted}
+    return _built(TrainRegressor, "regressor", given, fixed)
 
 
-def _round(config: TrainDeformAndLearn, number: int, datasets: Sequence[_Data], lifter: Path | None) -> dict[str, Any]:
-    """One round; what it measured."""
+def _round(
+    config: TrainDeformAndLearn,
+    number: int,
+    datasets: Sequence[_Data],
+    lifter: Path | None,
+    earlier: Mapping[int, float],
+) -> dict[str, Any]:
+    """One round; what it measured. `earlier` are the seconds that rounds took which may be done already."""
     folder = _folder(config, number)
     began = time.monotonic()
     measured: dict[str, Any] = {"round": number, "datasets": {data.name: {} for data in datasets}}
@@ -233,13 +252,34 @@ def _round(config: TrainDeformAndLearn, number: int, datasets: Sequence[_Data], 
             report = register(_register_config(config, number, folder, data, lifter))
             measured["datasets"][data.name] |= {"ok_share": report.metrics["ok_share"]}
     logger.info("round %d: training", number)
-    train_regressor(_regressor_config(config, number, datasets, lifter))
+    trained = train_regressor(_regressor_config(config, number, datasets, lifter))
     for data in datasets:
         predict(_predict_config(config, folder, data))
         if config.evaluate and data.has_joints3d:
             measured["datasets"][data.name] |= _errors(config, folder, data)
-    measured["seconds"] = round(time.monotonic() - began, 1)
+    seconds = round(time.monotonic() - began, 1)
+    measured["seconds"] = earlier.get(number, seconds) if trained.skipped else seconds
     return measured
+
+
+def _read_history(config: TrainDeformAndLearn) -> dict[int, float]:
+    """The seconds of each round that an earlier run noted."""
+    try:
+        return {
+            int(entry["round"]): float(entry["seconds"]) for entry in json.loads(_history(config).read_text("utf-8"))
+        }
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _write_history(config: TrainDeformAndLearn, history: Sequence[Mapping[str, Any]]) -> None:
+    if parallel.is_main():
+        with replacing(_history(config)) as temporary:
+            temporary.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+
+
+def _history(config: TrainDeformAndLearn) -> Path:
+    return config.output / HISTORY
 
 
 def _predict_config(config: TrainDeformAndLearn, folder: Path, data: _Data) -> Predict:
@@ -255,32 +295,41 @@ def _predict_config(config: TrainDeformAndLearn, folder: Path, data: _Data) -> P
 
 
 def _errors(config: TrainDeformAndLearn, folder: Path, data: _Data) -> dict[str, float]:
-    """Errors of the fits on training images, and of the predictions on test images (mm)."""
-    wanted = {"test": (_TEST, None, folder / f"{data.name}.h5", folder / f"{data.name}.json")}
-    if config.strategy == "rounds":
-        fits = folder / f"{data.name}.fits.h5"
-        wanted["train_fits"] = (_TRAIN, fits, None, folder / f"{data.name}.fits.json")
+    """Errors of the predictions on test images, and of the fits on training images (mm)."""
     errors: dict[str, float] = {}
     if parallel.is_main():
-        for name, (protocol, fits_path, predictions, output) in wanted.items():
-            heading: Heading = "fits" if fits_path is not None else "predictions"
-            report = evaluate(
-                Evaluate(
-                    dataset=data.path,
-                    fits=fits_path,
-                    predictions=predictions,
-                    truth=data.truth,
-                    body=config.body,
-                    protocol=protocol,
-                    output=output,
-                    headings=(heading,),
-                    **_common(config),
-                )
+        common = {"dataset": data.path, "truth": data.truth, "body": config.body, **_common(config)}
+        test = Evaluate(
+            predictions=folder / f"{data.name}.h5",
+            headings=("predictions",),
+            protocol="deform-and-learn",
+            baseline=True,
+            output=folder / f"{data.name}.json",
+            **common,
+        )
+        named = {f"predictions_{name}": f"test_{name}" for name in _METRICS}
+        errors |= _measured(test, named | {"mean-pose_mpjpe_mm": "mean_pose_mpjpe_mm"})
+        if config.strategy == "rounds":
+            train = Evaluate(
+                fits=folder / f"{data.name}.fits.h5",
+                headings=("fits",),
+                protocol="deform-and-learn-train",
+                output=folder / f"{data.name}.fits.json",
+                **common,
             )
-            for metric in ("bone_rescaled_mpjpe_mm", "mpjpe_mm", "pa_mpjpe_mm"):
-                errors[f"{name}_{metric}"] = report.metrics[f"{heading}_{metric}"]
+            errors |= _measured(train, {f"fits_{name}": f"train_fits_{name}" for name in _METRICS})
     parallel.wait_for_all()
     return errors
+
+
+def _measured(config: Evaluate, named: Mapping[str, str]) -> dict[str, float]:
+    """These metrics of an evaluation under other names; none where the protocol takes none of the data set's subjects."""
+    try:
+        metrics = evaluate(config).metrics
+    except DataError as error:
+        logger.warning("not measured: %s", error)
+        return {}
+    return {name: metrics[metric] for metric, name in named.items() if metric in metrics}
 
 
 def _publish(config: TrainDeformAndLearn, rounds: int) -> None:
@@ -292,7 +341,8 @@ def _publish(config: TrainDeformAndLearn, rounds: int) -> None:
 
 
 def _report(config: TrainDeformAndLearn, history: Sequence[Mapping[str, Any]]) -> StageReport:
-    rows, metrics = [], {}
+    rows: list[list[str]] = []
+    metrics: dict[str, float] = {}
     for entry in history:
         for name, errors in entry["datasets"].items():
             fits, test = (errors.get(f"{part}_bone_rescaled_mpjpe_mm") for part in ("train_fits", "test"))

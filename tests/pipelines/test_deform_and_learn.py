@@ -1,0 +1,334 @@
+"""The strategy as a whole, as small as it can be: what it writes, what it refuses, and that it can be killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from posekit.artifacts.files import Artifact
+from posekit.config.base import RECIPES, build_config, load_recipe
+from posekit.config.deform_and_learn import TrainDeformAndLearn
+from posekit.config.labels import Register
+from posekit.config.lifter import TrainLifter
+from posekit.config.regressor import TrainRegressor
+from posekit.errors import ConfigError, InputError, MissingFileError
+from posekit.pipelines import deform_and_learn as pipeline
+from posekit.pipelines.deform_and_learn import train_deform_and_learn
+from posekit.records import Clip
+from posekit.stages.report import StageReport
+from posekit.training.regressor import load_regressor
+from posekit.training.runs import load_run
+
+PROGRAM = Path(__file__).with_name("killed.py")
+CPU = torch.device("cpu")
+
+LIFTER = {"width": 8, "epochs": 1, "batch": 4}
+REGISTER = {"shape": "per-frame", "fit_betas": False, "iters": 12, "max_residual_px": 60}
+REGRESSOR = {
+    "backbone": "resnet10",
+    "weights": "none",
+    "input_size": 32,
+    "batch": 4,
+    "workers": 1,
+    "adversary_width": 8,
+}
+
+
+def tiny(output: Path, *datasets: Path, **changes: Any) -> TrainDeformAndLearn:
+    settings: dict[str, Any] = {
+        "datasets": datasets,
+        "output": output,
+        "rounds": 2,
+        "epochs": 1,
+        "lifter_settings": LIFTER,
+        "first_register": REGISTER,
+        "register_settings": REGISTER | {"iters": 6},
+        "regressor": REGRESSOR,
+        "device": "cpu",
+    }
+    return build_config(TrainDeformAndLearn, settings | changes)
+
+
+def run(output: Path, *datasets: Path, **changes: Any) -> StageReport:
+    return train_deform_and_learn(tiny(output, *datasets, **changes))
+
+
+def digests(output: Path) -> dict[str, str]:
+    """Digests of everything that a later step builds on."""
+    found = {}
+    for path in sorted(output.rglob("*.h5")):
+        with Artifact(path) as artifact:
+            found[str(path.relative_to(output))] = artifact.digest
+    for path in sorted(output.rglob("model.safetensors")):
+        found[str(path.relative_to(output))] = load_run(path.parent).digest
+    return found
+
+
+def history(output: Path) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads((output / "history.json").read_text())
+    return entries
+
+
+@pytest.fixture(scope="module")
+def finished(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageReport]:
+    """Two rounds on the data set `a`: the run folder and the report."""
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    return output, run(output, workspace.dataset("a"))
+
+
+def test_two_rounds_write_what_is_documented(finished: tuple[Path, StageReport]) -> None:
+    output, report = finished
+    assert (output / "lifter" / "model.safetensors").is_file()
+    for number in (1, 2):
+        folder = output / f"round-{number}"
+        assert {path.name for path in folder.iterdir()} == {
+            "a.fits.h5", "a.h5", "a.json", "a.errors.h5", "a.fits.json", "a.fits.errors.h5", "model",
+        }  # fmt: skip
+        fits, predictions = (Artifact(folder / name) for name in ("a.fits.h5", "a.h5"))
+        with fits, predictions:
+            # Training subjects are registered, everybody is predicted.
+            assert (fits.rows("fits"), predictions.rows("fits")) == (8, 12)
+            assert fits.header.inputs["lifter"] == load_run(output / "lifter").digest
+            model = load_run(folder / "model")
+            assert predictions.header.inputs["model"] == model.digest
+            assert model.inputs["fits0"] == fits.digest
+            if number == 2:
+                before = load_run(output / "round-1" / "model")
+                assert model.inputs["init"] == before.digest
+                with Artifact(output / "round-1" / "a.h5") as start:
+                    assert fits.header.inputs["start"] == start.digest
+    assert load_run(output).digest == load_run(output / "round-2" / "model").digest
+    network, facts = load_regressor(output, CPU)
+    assert (facts.input_size, network.head.out_features) == (32, 132)
+
+    assert report.outputs == [output / "model.safetensors"]
+    entries = history(output)
+    assert [entry["round"] for entry in entries] == [1, 2]
+    for entry in entries:
+        errors = entry["datasets"]["a"]
+        assert 0.5 < errors["ok_share"] <= 1.0 and entry["seconds"] > 0
+        for part in ("test", "train_fits"):
+            assert 0 < errors[f"{part}_pa_mpjpe_mm"] <= errors[f"{part}_mpjpe_mm"] < 2000
+        assert report.metrics[f"round_{entry['round']}_a_test_mpjpe_mm"] == errors["test_bone_rescaled_mpjpe_mm"]
+    (table,) = report.tables
+    assert [row[:2] for row in table.rows] == [["1", "a"], ["2", "a"]]
+    assert all(row[2].endswith("%") and float(row[3]) > 0 and float(row[4]) > 0 for row in table.rows)
+
+
+def test_a_rerun_does_nothing(finished: tuple[Path, StageReport], workspace: Any) -> None:
+    output, report = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("round-*/**/*") if path.is_file()}
+    noted = (output / "history.json").read_text()
+    again = run(output, workspace.dataset("a"))
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("round-*/**/*") if path.is_file()} == before
+    assert (output / "history.json").read_text() == noted, "the time that rounds took is not forgotten"
+    assert again.metrics == report.metrics and again.tables == report.tables
+
+
+def test_what_is_lost_or_changed_is_made_again(
+    finished: tuple[Path, StageReport], workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _ = finished
+    whole = digests(output)
+    called: list[tuple[str, bool]] = []
+
+    def watched(stage: Callable[[Any], StageReport]) -> Callable[[Any], StageReport]:
+        def watching(config: Any) -> StageReport:
+            report = stage(config)
+            called.append((stage.__name__, report.skipped))
+            return report
+
+        return watching
+
+    for name in ("register", "train_regressor", "predict"):
+        monkeypatch.setattr(pipeline, name, watched(getattr(pipeline, name)))
+    (output / "round-2" / "a.fits.h5").unlink()
+    (output / "model.safetensors").unlink()
+    run(output, workspace.dataset("a"))
+    assert digests(output) == whole
+    stages = ["register", "train_regressor", "predict"] * 2
+    # The fits come out as they were, so what was learned from them still stands.
+    assert called == [(name, number != 3) for number, name in enumerate(stages)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds"),
+    [
+        ({"strategy": "single-step"}, 1),
+        ({"strategy": "single-step-noadv"}, 1),
+        ({"rounds": 1}, 1),
+        ({"continue_weights": False}, 2),
+        ({"use_lifter": False}, 2),
+    ],
+    ids=str,
+)
+def test_strategies_and_ablations_run_and_differ(
+    changes: dict[str, Any], rounds: int, finished: tuple[Path, StageReport], workspace: Any, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    lifter = {"lifter": finished[0] / "lifter"} if changes.get("use_lifter", True) else {}
+    report = run(output, workspace.dataset("a"), **lifter, **changes)
+    assert len(history(output)) == len(report.tables[0].rows) == rounds
+    assert not (output / "lifter").exists()
+    model = load_run(output)
+    assert model.digest != load_run(finished[0]).digest
+    assert model.digest == load_run(output / f"round-{rounds}" / "model").digest
+    single_step = changes.get("strategy", "rounds") != "rounds"
+    assert ("fits0" in model.inputs) is not single_step
+    assert ("lifter" in model.inputs) is (not single_step and changes.get("use_lifter", True))
+    assert ("init" in model.inputs) is (rounds == 2 and changes.get("continue_weights", True))
+    assert model.settings["supervision"] == {"single-step": "labels", "single-step-noadv": "labels-no-adversary"}.get(
+        changes.get("strategy", ""), "fits"
+    )
+    # A single step is trained as long as all rounds together.
+    assert model.settings["epochs"] == (2 if single_step else 1)
+    errors = history(output)[0]["datasets"]["a"]
+    assert ("train_fits_mpjpe_mm" in errors) is not single_step
+    assert ("lifter" in load_run(output / "round-1" / "model").inputs) is ("lifter" in model.inputs)
+
+
+def test_labels_alone_train_no_lifter(workspace: Any, tmp_path: Path) -> None:
+    run(tmp_path / "run", workspace.dataset("a"), strategy="single-step-noadv", rounds=1, evaluate=False)
+    assert not (tmp_path / "run" / "lifter").exists()
+    assert set(history(tmp_path / "run")[0]["datasets"]["a"]) == set()
+
+
+def test_the_last_round_may_take_fewer_data_sets(
+    finished: tuple[Path, StageReport], workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    both = (workspace.dataset("a"), workspace.dataset("b"))
+    dense = (workspace.dense("a"), workspace.dense("b"))
+    lifter = finished[0] / "lifter"
+    # A relative path means the same file.
+    report = run(tmp_path / "run", *both, dense=dense, last_datasets=(Path("data/a.h5"),), lifter=lifter)
+    assert [row[:2] for row in report.tables[0].rows] == [["1", "a"], ["1", "b"], ["2", "a"]]
+    assert report.tables[0].rows[1][3:] == ["", ""], "b has no ground truth"
+    first, second = (load_run(tmp_path / "run" / f"round-{number}" / "model") for number in (1, 2))
+    assert {"dataset0", "dataset1"} <= set(first.inputs) and "dataset1" not in second.inputs
+    assert not (tmp_path / "run" / "round-2" / "b.h5").exists()
+    one_round = tiny(tmp_path / "one", *both, last_datasets=(both[0],), rounds=1, dry_run=True)
+    assert train_deform_and_learn(one_round).notes == ["would run strategy rounds: round 1 on a, b"]
+
+
+def test_data_sets_that_the_protocol_does_not_know_are_learned_from(
+    finished: tuple[Path, StageReport], tmp_path: Path, workspace: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = type(workspace)(tmp_path)
+    other.add("c", (Clip("one", 50.0), Clip("two", 50.0)), 3)
+    report = run(tmp_path / "run", other.dataset("c"), rounds=1, lifter=finished[0] / "lifter")
+    assert report.tables[0].rows[0][3:] == ["", ""]
+    assert "not measured" in caplog.text
+    load_regressor(tmp_path / "run", CPU)
+
+
+def test_a_lifter_beside_the_run_is_taken_once_it_is_trained(
+    finished: tuple[Path, StageReport], workspace: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "lifter").mkdir()
+    (tmp_path / "lifter" / "checkpoint.safetensors").write_bytes(b"under way")
+    run(tmp_path / "first", workspace.dataset("a"), rounds=1, evaluate=False)
+    assert (tmp_path / "first" / "lifter" / "model.safetensors").is_file()
+    (tmp_path / "first" / "lifter").rename(tmp_path / "moved")
+    (tmp_path / "lifter" / "checkpoint.safetensors").unlink()
+    (tmp_path / "lifter").rmdir()
+    (tmp_path / "moved").rename(tmp_path / "lifter")
+    run(tmp_path / "second", workspace.dataset("a"), rounds=1, evaluate=False)
+    assert not (tmp_path / "second" / "lifter").exists()
+    assert load_run(tmp_path / "second").inputs["lifter"] == load_run(tmp_path / "lifter").digest
+
+
+def test_weights_of_a_trunk_are_what_the_first_round_begins_with(
+    finished: tuple[Path, StageReport], workspace: Any, tmp_path: Path
+) -> None:
+    from posekit.models.backbone import Backbone
+
+    torch.save(Backbone("resnet10", 7).state_dict(), tmp_path / "trunk.pth")
+    regressor = REGRESSOR | {"weights_file": str(tmp_path / "trunk.pth")}
+    settings = {"regressor": regressor, "lifter": finished[0] / "lifter", "evaluate": False}
+    run(tmp_path / "run", workspace.dataset("a"), **settings)
+    first, second = (load_run(tmp_path / "run" / f"round-{number}" / "model") for number in (1, 2))
+    assert "weights" in first.inputs and "weights" not in second.inputs
+    run(tmp_path / "afresh", workspace.dataset("a"), continue_weights=False, **settings)
+    assert "weights" in load_run(tmp_path / "afresh").inputs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"regressor": {"epoch": 3}}, r"--regressor: .*epoch: Extra inputs"),
+        ({"regressor": {"batch": "many"}}, r"--regressor: .*batch"),
+        ({"regressor": {"init": "x"}}, r"init.*--regressor"),
+        ({"regressor": {"epochs": 9}}, r"epochs.*--regressor"),
+        ({"first_register": {"iters": 0}}, r"--first-register: .*iters"),
+        ({"first_register": {"camera": "weak"}}, r"camera.*--first-register"),
+        ({"register_settings": {"itres": 5}}, r"--register-settings: .*itres"),
+        ({"register_settings": {"start": "x.h5"}}, r"start.*--register-settings"),
+        ({"register_settings": {"w_dense": -1}, "rounds": 1}, r"--register-settings: .*w-dense"),
+        ({"lifter_settings": {"wide": 5}}, r"--lifter-settings: .*wide"),
+        ({"lifter_settings": {"seed": 5}}, r"seed.*--lifter-settings"),
+        ({"lifter_settings": {"wide": 5}, "strategy": "single-step"}, r"--lifter-settings: .*wide"),
+        ({"last_datasets": (Path("elsewhere.h5"),)}, r"--last-datasets.*elsewhere"),
+        ({"dense": (Path("a"), Path("b"))}, "--dense needs one file for each"),
+        ({"truth": (Path("a"), Path("b"))}, "--truth needs one file for each"),
+        ({"datasets": ()}, "no data set"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused_before_any_work(
+    changes: dict[str, Any], message: str, workspace: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "run", workspace.dataset("a"), **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_are_missing_or_alike_are_refused_before_any_work(workspace: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no data set"):
+        run(tmp_path / "run", tmp_path / "none.h5")
+    other = type(workspace)(tmp_path)
+    twin = other.add("a", CLIPS[:1])
+    with pytest.raises(ConfigError, match="different names"):
+        run(tmp_path / "run", workspace.dataset("a"), twin)
+    other.dense("a").unlink()
+    with pytest.raises(MissingFileError, match=r"no dense correspondences for .*--dense"):
+        run(tmp_path / "run", twin)
+    with pytest.raises(MissingFileError):
+        run(tmp_path / "run", workspace.dataset("a"), lifter=tmp_path / "no-lifter")
+    assert not list((tmp_path / "run").rglob("*.h5"))
+    with pytest.raises(InputError, match="was not made from"):
+        run(tmp_path / "run", workspace.dataset("a"), dense=(workspace.dense("b"),), use_lifter=False)
+
+
+def test_a_dry_run_says_what_would_be_done(workspace: Any, tmp_path: Path) -> None:
+    report = run(tmp_path / "run", workspace.dataset("a"), dry_run=True)
+    assert report.notes == ["would run strategy rounds: round 1 on a; round 2 on a"] and not report.outputs
+    assert not (tmp_path / "run").exists()
+
+
+CLIPS = (Clip("S1 Walking", 50.0, "S1", "Walking", 1, "train"),)
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "deform_and_learn").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_settings_of_every_stage(
+    path: Path, workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[type] = []
+    real = pipeline._built
+
+    def watched(kind: Any, option: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
+        made.append(kind)
+        config = real(kind, option, given, fixed)
+        for name, value in given.items():
+            assert config.settings().get(name, getattr(config, name)) == value
+        return config
+
+    monkeypatch.setattr(pipeline, "_built", watched)
+    values = load_recipe(path) | {"datasets": (workspace.dataset("a"),), "output": tmp_path / "run", "dry_run": True}
+    train_deform_and_learn(build_config(TrainDeformAndLearn, values))
+    assert made == [TrainLifter, Register, Register, TrainRegressor]
