@@ -121,6 +121,6 @@ def test_shipped_recipes_are_settings_of_their_stage(
 ) -> None:
     (tmp_path / path.stem).mkdir()  # a folder of the same name must not hide the recipe
     monkeypatch.chdir(tmp_path)
-    kind = next(kind for _, kind, _ in COMMANDS if kind.__name__.lower() == path.parent.name)
+    kind = next(kind for _, kind, _ in COMMANDS if (kind.recipes or kind.__name__.lower()) == path.parent.name)
     config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
     assert config != resolve(kind, {}, workspace=workspace(tmp_path))

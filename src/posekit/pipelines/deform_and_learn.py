@@ -25,7 +25,7 @@ from posekit import parallel
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import DATASET
 from posekit.atomic import replacing
-from posekit.config.base import StageConfig, beside, build_config
+from posekit.config.base import StageConfig, beside, build_config, find_recipe, load_recipe
 from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register
 from posekit.config.lifter import TrainLifter
@@ -153,12 +153,18 @@ def _folder(config: TrainDeformAndLearn, number: int) -> Path:
 
 
 def _built(kind: type[Config], option: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Config:
-    """The config of a stage from the settings given for it; those that the strategy fixes cannot be given."""
+    """The config of a stage from the settings given for it, over those of the recipe that they may name.
+
+    What the strategy fixes cannot be given.
+    """
     taken = sorted(set(given) & set(fixed))
     if taken:
         raise ConfigError(f"{STAGE} sets these itself", got=taken, hint=f"Take them out of --{option}")
     try:
-        return build_config(kind, {**given, **fixed})
+        values = dict(given)
+        recipe = values.pop("recipe", None)
+        base = {} if recipe is None else load_recipe(find_recipe(kind, Path(str(recipe))))
+        return build_config(kind, {**base, **values, **fixed})
     except ConfigError as error:
         raise ConfigError(f"--{option}: {error}") from error
 
@@ -345,9 +351,11 @@ def _report(config: TrainDeformAndLearn, history: Sequence[Mapping[str, Any]]) -
     metrics: dict[str, float] = {}
     for entry in history:
         for name, errors in entry["datasets"].items():
-            fits, test = (errors.get(f"{part}_bone_rescaled_mpjpe_mm") for part in ("train_fits", "test"))
+            shown = {
+                name: errors.get(name) for name in ("train_fits_bone_rescaled_mpjpe_mm", "test_bone_rescaled_mpjpe_mm")
+            }
+            fits, test = shown.values()
             rows.append([str(entry["round"]), name, _share(errors.get("ok_share")), _mm(fits), _mm(test)])
-            shown = {"train_fits_mpjpe_mm": fits, "test_mpjpe_mm": test}
             metrics |= {f"round_{entry['round']}_{name}_{key}": v for key, v in shown.items() if v is not None}
     columns = ["round", "data set", "fits ok", "fits on training images, MPJPE [mm]", "test, MPJPE [mm]"]
     return StageReport(
