@@ -23,5 +23,7 @@ class Demo(SeededConfig):
     frames: int = setting(12, "Frames of each synthetic sequence.", ge=4)
     fps: float = setting(10.0, "Frames per second of the synthetic sequences.", gt=0)
     resolution: int = setting(500, "Width of the synthetic videos (px).", ge=64)
+    learn: bool = setting(True, "Train a small regressor, too, which takes most of the time.")
+    learning_frames: int = setting(6, "Frames of each synthetic sequence that the regressor learns from.", ge=2)
     iters: int = setting(150, "Iterations of the registration.", ge=1)
     device: Device = runtime("auto", "auto, cpu or cuda.")

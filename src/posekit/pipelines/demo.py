@@ -11,12 +11,17 @@ from typing import Any
 
 from posekit.artifacts.files import Artifact
 from posekit.atomic import writing
+from posekit.config.base import build_config, find_recipe, load_recipe
 from posekit.config.data import PreprocessH36M, SynthesizeH36M
+from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register, Triangulate
+from posekit.config.prediction import Predict
 from posekit.config.programs import Demo
 from posekit.config.results import Evaluate, Export, Render
+from posekit.pipelines.deform_and_learn import train_deform_and_learn
 from posekit.stages.evaluate import evaluate
 from posekit.stages.export import export
+from posekit.stages.predict import predict
 from posekit.stages.preprocess_h36m import preprocess_h36m
 from posekit.stages.register import register
 from posekit.stages.render import render
@@ -27,6 +32,9 @@ from posekit.stages.triangulate import triangulate
 logger = logging.getLogger(__name__)
 
 Step = tuple[str, Callable[[], StageReport]]
+
+_LEARNING_SUBJECTS = ("S1", "S5", "S6", "S7", "S9")
+_LEARNING_ACTIONS = ("Directions", "Eating", "Greeting", "Posing", "Sitting", "Walking")
 
 
 def demo(config: Demo) -> StageReport:
@@ -53,6 +61,13 @@ def demo(config: Demo) -> StageReport:
 
 def _demo_steps(config: Demo) -> Iterator[Step]:
     root = Path(config.output)
+    yield from _label_steps(config, root)
+    if config.learn:
+        yield from _learning_steps(config, root / "learning")
+
+
+def _label_steps(config: Demo, root: Path) -> Iterator[Step]:
+    """Labels from several views, bodies fitted to them, and what they look like."""
     raw, dataset = root / "raw" / "h36m", root / "data" / "h36m.h5"
     known = root / "labels" / "h36m.joints3d.h5"
     intrinsics = root / "labels" / "h36m.intrinsics.joints3d.h5"
@@ -148,6 +163,63 @@ def _demo_steps(config: Demo) -> Iterator[Step]:
                 formats=("trc", "csv", "glb"),
                 **shared,
             )
+        ),
+    )
+
+
+def _learning_steps(config: Demo, root: Path) -> Iterator[Step]:
+    """A small regressor that learns bodies from single images and 2D labels, by deform-and-learn."""
+    raw, dataset = root / "raw" / "h36m", root / "data" / "h36m.h5"
+    model, predictions = root / "runs" / "deform-and-learn", root / "predictions" / "h36m.h5"
+    shared: dict[str, Any] = {"force": config.force}
+    seeded: dict[str, Any] = {"seed": config.seed, **shared}
+    device: dict[str, Any] = {"device": config.device}
+    yield (
+        "synthesize h36m (to learn from)",
+        lambda: synthesize_h36m(
+            SynthesizeH36M(
+                output=raw,
+                subjects=_LEARNING_SUBJECTS,
+                actions=_LEARNING_ACTIONS,
+                frames=config.learning_frames,
+                fps=2.0,
+                resolution=250,
+                **seeded,
+                **device,
+            )
+        ),
+    )
+    yield (
+        "preprocess h36m (to learn from)",
+        lambda: preprocess_h36m(
+            PreprocessH36M(raw=raw, output=dataset, train_stride=1, test_stride=1, crop_size=128, **shared)
+        ),
+    )
+    recipe = load_recipe(find_recipe(TrainDeformAndLearn, Path("demo")))
+    paths = {"datasets": (dataset,), "dense": (raw / "dense.h5",), "output": model}
+    yield (
+        "train deform-and-learn",
+        lambda: train_deform_and_learn(build_config(TrainDeformAndLearn, {**recipe, **paths, **seeded, **device})),
+    )
+    yield (
+        "predict",
+        lambda: predict(
+            Predict(
+                dataset=dataset,
+                model=model,
+                split="test",
+                refine=True,
+                dense=raw / "dense.h5",
+                output=predictions,
+                **seeded,
+                **device,
+            )
+        ),
+    )
+    yield (
+        "render predictions",
+        lambda: render(
+            Render(dataset=dataset, fits=predictions, output=root / "renders", sequence="S9 Walking", **shared, **device)
         ),
     )
 
