@@ -9,7 +9,7 @@ import pytest
 from posekit.cli.options import resolve, stage_command
 from posekit.cli.stages import COMMANDS
 from posekit.cli.workspace import KEYS, Workspace
-from posekit.config.base import RECIPES, StageConfig, beside
+from posekit.config.base import RECIPES, StageConfig, beside, build_config, load_recipe
 from posekit.config.data import SynthesizeH36M
 from posekit.config.labels import Register
 from posekit.config.results import EvaluationProtocol
@@ -123,4 +123,5 @@ def test_shipped_recipes_are_settings_of_their_stage(
     monkeypatch.chdir(tmp_path)
     kind = next(kind for _, kind, _ in COMMANDS if (kind.recipes or kind.__name__.lower()) == path.parent.name)
     config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
-    assert config != resolve(kind, {}, workspace=workspace(tmp_path))
+    defaults = resolve(kind, {}, workspace=workspace(tmp_path)).model_dump()
+    assert config == build_config(kind, defaults | load_recipe(path)) and load_recipe(path)

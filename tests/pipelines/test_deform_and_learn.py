@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from posekit.artifacts.files import Artifact
 from posekit.cli.options import resolve
 from posekit.cli.workspace import Workspace
-from posekit.config.base import RECIPES, build_config, load_recipe
+from posekit.config.base import RECIPES, build_config, find_recipe, load_recipe
 from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register
 from posekit.config.lifter import TrainLifter
@@ -282,6 +282,7 @@ def test_weights_of_a_trunk_are_what_the_first_round_begins_with(
         ({"register_settings": {"itres": 5}}, r"--register-settings: .*itres"),
         ({"register_settings": {"start": "x.h5"}}, r"start.*--register-settings"),
         ({"register_settings": {"w_dense": -1}, "rounds": 1}, r"--register-settings: .*w-dense"),
+        ({"register_settings": {"recipe": "none"}}, r"--register-settings: recipe not found.*none.*round"),
         ({"lifter_settings": {"wide": 5}}, r"--lifter-settings: .*wide"),
         ({"lifter_settings": {"seed": 5}}, r"seed.*--lifter-settings"),
         ({"lifter_settings": {"wide": 5}, "strategy": "single-step"}, r"--lifter-settings: .*wide"),
@@ -336,8 +337,10 @@ def test_recipes_are_settings_of_every_stage(
     def watched(kind: Any, option: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
         made.append(kind)
         config = real(kind, option, given, fixed)
-        for name, value in given.items():
-            assert config.settings().get(name, getattr(config, name)) == value
+        named = load_recipe(find_recipe(kind, Path(given["recipe"]))) if "recipe" in given else {}
+        named.update(given)
+        for name in named.keys() - fixed.keys() - {"recipe"}:
+            assert config.model_dump(mode="json")[name] == named[name]
         return config
 
     monkeypatch.setattr(pipeline, "_built", watched)
@@ -381,6 +384,25 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(workspace: Any,
     assert without_seconds(whole) == without_seconds(pieces)
     assert not [path for path in pieces.rglob("*") if "tmp" in path.name or "parts" in path.name]
     assert not list(pieces.rglob("checkpoint*"))
+
+
+def test_settings_may_name_a_recipe_and_change_it(
+    finished: tuple[Path, StageReport], workspace: Any, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text("".join(f"{name}: {value}\n" for name, value in (REGRESSOR | {"precision": "64-true"}).items()))
+    regressor = {"recipe": str(recipe), "batch": 2}
+    run(
+        tmp_path / "run", workspace.dataset("a"), rounds=1, regressor=regressor, lifter=finished[0] / "lifter",
+        first_register=REGISTER | {"recipe": "round1"}, evaluate=False,
+    )  # fmt: skip
+    assert load_run(tmp_path / "run").settings.items() >= {"batch": 2, "input_size": 32, "precision": "64-true"}.items()
+    folder = tmp_path / "run" / "round-1"
+    with Artifact(folder / "a.h5") as predictions, Artifact(folder / "a.fits.h5") as fits:
+        assert predictions.header.settings["precision"] == "64-true", "what is trained so is used so"
+        round1 = load_recipe(find_recipe(Register, Path("round1")))
+        assert fits.header.settings["iters"] == 12 != round1["iters"]
+        assert fits.header.settings["w_depth"] == round1["w_depth"] != Register().w_depth
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from posekit.config.lifter import TrainLifter
 from posekit.config.prediction import Predict
 from posekit.config.regressor import Supervision, TrainRegressor
 from posekit.config.results import Evaluate
+from posekit.config.training import Precision
 from posekit.errors import ConfigError, DataError, MissingFileError
 from posekit.stages.evaluate import evaluate
 from posekit.stages.predict import predict
@@ -165,7 +166,7 @@ def _built(kind: type[Config], option: str, given: Mapping[str, Any], fixed: Map
         recipe = values.pop("recipe", None)
         base = {} if recipe is None else load_recipe(find_recipe(kind, Path(str(recipe))))
         return build_config(kind, {**base, **values, **fixed})
-    except ConfigError as error:
+    except (ConfigError, MissingFileError) as error:
         raise ConfigError(f"--{option}: {error}") from error
 
 
@@ -235,10 +236,9 @@ def _regressor_config(
         "output": folder / "model",
         **_common(config),
     }
-    # Weights of a trunk are what the first round begins with; those of the round before hold the trunk.
-    unwanted = {"weights_file"} if goes_on else set()
-    given = {name: value for name, value in config.regressor.items() if name not in unwanted}
-    return _built(TrainRegressor, "regressor", given, fixed)
+    built = _built(TrainRegressor, "regressor", config.regressor, fixed)
+    # A file of weights is what the trunk of the first round begins with; those of a round before hold their own.
+    return built.model_copy(update={"weights_file": None}) if goes_on else built
 
 
 def _round(
@@ -258,9 +258,10 @@ def _round(
             report = register(_register_config(config, number, folder, data, lifter))
             measured["datasets"][data.name] |= {"ok_share": report.metrics["ok_share"]}
     logger.info("round %d: training", number)
-    trained = train_regressor(_regressor_config(config, number, datasets, lifter))
+    regressor = _regressor_config(config, number, datasets, lifter)
+    trained = train_regressor(regressor)
     for data in datasets:
-        predict(_predict_config(config, folder, data))
+        predict(_predict_config(config, folder, data, regressor.precision))
         if config.evaluate and data.has_joints3d:
             measured["datasets"][data.name] |= _errors(config, folder, data)
     seconds = round(time.monotonic() - began, 1)
@@ -288,14 +289,14 @@ def _history(config: TrainDeformAndLearn) -> Path:
     return config.output / HISTORY
 
 
-def _predict_config(config: TrainDeformAndLearn, folder: Path, data: _Data) -> Predict:
+def _predict_config(config: TrainDeformAndLearn, folder: Path, data: _Data, precision: Precision) -> Predict:
     return Predict(
         dataset=data.path,
         model=folder / "model",
         dense=None,
         body=config.body,
         output=folder / f"{data.name}.h5",
-        precision=config.regressor.get("precision", Predict.model_fields["precision"].default),
+        precision=precision,
         **_common(config),
     )
 
