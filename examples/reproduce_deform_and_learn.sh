@@ -19,9 +19,11 @@ if [[ $# -lt 1 || $# -gt 3 || ($size != cpu && $size != gpu) ]]; then
 fi
 
 if [[ $size == cpu ]]; then
-    frames=8 fps=2 pictures=600 recipe=studio rounds=5 epochs=4 lifter_epochs=65 stride=4
+    frames=8 fps=2 pictures=600 recipe=studio rounds=5 epochs=3 lifter_epochs=65 stride=4
+    lifter_size=()
 else
-    frames=100 fps=10 pictures=9000 recipe=studio-gpu rounds=5 epochs=10 lifter_epochs=20 stride=25
+    frames=100 fps=10 pictures=9000 recipe=studio-gpu rounds=5 epochs=10 lifter_epochs=30 stride=25
+    lifter_size=(--width 512 --batch 256)
 fi
 subjects=${SUBJECTS:-S1,S5,S6,S7,S8,S9,S11}
 actions=${ACTIONS:-Directions,Discussion,Eating,Greeting,Phoning,Posing,Purchases,Sitting,SittingDown,Smoking,Photo,Waiting,Walking,WalkDog,WalkTogether}
@@ -69,7 +71,7 @@ published=(--no-learn-tilt --distance 0 --random-angles 0 --w-adversarial 0.1 --
     --w-twist 0 --w-consistency 0 --blur 0 --sway 0)
 lift() {
     posekit train lifter --datasets data/h36m.h5 --recipe "$lifter_recipe" --epochs "$lifter_epochs" --output "runs/$1" \
-        "${@:2}"
+        "${lifter_size[@]}" "${@:2}"
 }
 lift lifter
 lift lifter-kudo "${ungeometric[@]}"
@@ -132,7 +134,9 @@ fit() {
     posekit eval h36m --fits "fits/ablation-$1.h5" --headings fits --protocol deform-and-learn-train \
         --output "results/ablation-$1.json"
 }
-h36m_fit=(--dataset data/h36m.h5 --dense raw/h36m/dense.h5 --lifter runs/lifter --depths lifter --split train)
+# The first registration of the rounds; while the body is stiff, the weights of that time hold.
+h36m_fit=(--dataset data/h36m.h5 --dense raw/h36m/dense.h5 --lifter runs/lifter --depths lifter --split train
+    --stiff constant --stiff-pose 0.3)
 fit all
 fit no-dense --w-dense 0
 fit no-scale --w-scale 0 --stiff-scale 0
