@@ -80,6 +80,17 @@ def history(output: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def noting(stage: Callable[[Any], StageReport], called: list[tuple[str, bool]]) -> Callable[[Any], StageReport]:
+    """The stage; its name and whether it was skipped are added to `called`."""
+
+    def watching(config: Any) -> StageReport:
+        report = stage(config)
+        called.append((stage.__name__, report.skipped))
+        return report
+
+    return watching
+
+
 @pytest.fixture(scope="module")
 def finished(workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageReport]:
     """Two rounds on the data set `a`: the run folder and the report."""
@@ -148,17 +159,8 @@ def test_what_is_lost_or_changed_is_made_again(
     output, _ = finished
     whole = digests(output)
     called: list[tuple[str, bool]] = []
-
-    def watched(stage: Callable[[Any], StageReport]) -> Callable[[Any], StageReport]:
-        def watching(config: Any) -> StageReport:
-            report = stage(config)
-            called.append((stage.__name__, report.skipped))
-            return report
-
-        return watching
-
     for name in ("register", "train_regressor", "predict"):
-        monkeypatch.setattr(pipeline, name, watched(getattr(pipeline, name)))
+        monkeypatch.setattr(pipeline, name, noting(getattr(pipeline, name), called))
     (output / "round-2" / "a.fits.h5").unlink()
     (output / "model.safetensors").unlink()
     run(output, workspace.dataset("a"))
@@ -202,6 +204,30 @@ def test_strategies_and_ablations_run_and_differ(
     errors = history(output)[0]["datasets"]["a"]
     assert ("train_fits_mpjpe_mm" in errors) is not single_step
     assert ("lifter" in load_run(output / "round-1" / "model").inputs) is ("lifter" in model.inputs)
+
+
+def test_force_makes_everything_again_and_the_same(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "run", workspace.dataset("a"), rounds=1, evaluate=False)
+    before = digests(tmp_path / "run")
+    skipped = []
+    for name in ("train_lifter", "register", "train_regressor", "predict"):
+        monkeypatch.setattr(pipeline, name, noting(getattr(pipeline, name), skipped))
+    run(tmp_path / "run", workspace.dataset("a"), rounds=1, evaluate=False, force=True)
+    assert skipped == [(name, False) for name in ("train_lifter", "register", "train_regressor", "predict")]
+    assert digests(tmp_path / "run") == before
+
+
+def test_all_stages_take_the_same_body(workspace: Any, tmp_path: Path) -> None:
+    config = tiny(tmp_path, workspace.dataset("a"), body=Path("body.npz"))
+    data = pipeline._data(config)
+    assert {
+        pipeline._lifter_config(config).body,
+        pipeline._register_config(config, 1, tmp_path, data[0], None).body,
+        pipeline._regressor_config(config, 1, data, None).body,
+        pipeline._predict_config(config, tmp_path, data[0], "32-true").body,
+    } == {Path("body.npz")}
 
 
 def test_labels_alone_train_no_lifter(workspace: Any, tmp_path: Path) -> None:
@@ -279,6 +305,7 @@ def test_weights_of_a_trunk_are_what_the_first_round_begins_with(
         ({"regressor": {"epochs": 9}}, r"epochs.*--regressor"),
         ({"first_register": {"iters": 0}}, r"--first-register: .*iters"),
         ({"first_register": {"camera": "weak"}}, r"camera.*--first-register"),
+        ({"first_register": {"joints3d": "x.h5"}}, r"joints3d.*--first-register"),
         ({"register_settings": {"itres": 5}}, r"--register-settings: .*itres"),
         ({"register_settings": {"start": "x.h5"}}, r"start.*--register-settings"),
         ({"register_settings": {"w_dense": -1}, "rounds": 1}, r"--register-settings: .*w-dense"),

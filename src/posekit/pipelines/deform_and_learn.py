@@ -175,7 +175,12 @@ def _common(config: TrainDeformAndLearn) -> dict[str, Any]:
 
 
 def _lifter_config(config: TrainDeformAndLearn) -> TrainLifter:
-    fixed = {"datasets": config.datasets, "output": config.output / "lifter", **_common(config)}
+    fixed = {
+        "datasets": config.datasets,
+        "body": config.body,
+        "output": config.output / "lifter",
+        **_common(config),
+    }
     return _built(TrainLifter, "lifter-settings", config.lifter_settings, fixed)
 
 
@@ -204,6 +209,7 @@ def _register_config(
     fixed: dict[str, Any] = {
         "dataset": data.path,
         "dense": data.dense,
+        "joints3d": None,
         "lifter": lifter,
         "depths": "lifter" if lifter is not None else "none",
         "start": None if first else _folder(config, number - 1) / f"{data.name}.h5",
