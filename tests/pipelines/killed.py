@@ -66,13 +66,15 @@ def die_in(owner: Any, name: str, call: int) -> Callable[[], None]:
     return prepare
 
 
-# Registration has three shards in each round; training takes as many steps as epochs allow, with a checkpoint after each.
+# Where to die, and what must lie there then for the next run to go on with. Registration has three shards in each round;
+# training takes as many steps as epochs allow, with a checkpoint after each.
+SHARDS, CHECKPOINTS = "round-*/*.parts/*.h5", "round-*/model/checkpoint.safetensors"
 PLACES = [
-    die_in(BodyFitter, "columns", 2),
-    die_in(RegressorMethod, "step", 3),
-    die_in(deform_and_learn, "predict", 2),
-    die_in(BodyFitter, "columns", 2),
-    die_in(RegressorMethod, "step", 3),
+    (die_in(BodyFitter, "columns", 2), SHARDS),
+    (die_in(RegressorMethod, "step", 3), CHECKPOINTS),
+    (die_in(deform_and_learn, "predict", 2), "round-*/model/model.safetensors"),
+    (die_in(BodyFitter, "columns", 2), SHARDS),
+    (die_in(RegressorMethod, "step", 3), CHECKPOINTS),
 ]
 
 
@@ -86,10 +88,11 @@ def main(folder: Path, arguments: list[str]) -> None:
     pieces = [*arguments, "--output", str(folder / "pieces" / "run")]
 
     moments = random.Random(4)
-    for number, place in enumerate(PLACES):
+    for number, (place, left) in enumerate(PLACES):
         assert outcome(start(pieces, place)) == -signal.SIGKILL, f"never came to place {number}"
+        assert list((folder / "pieces" / "run").glob(left)), f"nothing to go on with at place {number}"
         child = start(pieces)
-        time.sleep(moments.uniform(0.04, 0.2) * seconds)
+        time.sleep(moments.uniform(0.03, 0.13) * seconds)
         os.kill(child, signal.SIGKILL)
         assert outcome(child) == -signal.SIGKILL, f"was done before moment {number}"
         said = [str(path.relative_to(folder)) for path in (folder / "pieces").rglob("*") if path.is_file()]
