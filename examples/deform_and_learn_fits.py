@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from deform_and_learn_results import ALIGNED, BONES, PLAIN, MissingResultError, Results, holds, met, ratio_text, table
 
-from posekit.evaluation.predictions import NO_PREDICTION
-
 
 def registration(results: Results) -> str:
     rows = []
@@ -104,21 +102,23 @@ ABLATIONS = (
 
 
 def ablations(results: Results) -> str:
-    rows, usable = [], {}
+    rows, worse = [], []
+    every = usable_fits(results, "all")[0]
     for name, about, paper in (
         ("all", "all terms, 300 iterations", "about 100"),
         *ABLATIONS,
         ("600", "all terms, 600 iterations", "about 90"),
     ):
-        file = f"results/ablation-{name}.json"
-        figures = [results.figure(file, "fits", metric).shown() for metric in (BONES, ALIGNED)]
-        ratio = "1" if name == "all" else ratio_text(results.pair(f"ablation-{name}"))
-        usable[name], tried = usable_fits(results, file)
-        rows.append([about, *figures, ratio, f"{usable[name]} of {tried}", paper])
-    worse = []
-    for name, about, _ in ABLATIONS:
-        harms = results.pair(f"ablation-{name}")["ratio"] > 1 or usable[name] < 0.95 * usable["all"]
-        worse.append(f"{about} {'yes' if harms else 'no'}")
+        usable, tried = usable_fits(results, name)
+        figures = ["none usable"] * 3
+        harms = usable < 0.95 * every
+        if usable:
+            file, pair = f"results/ablation-{name}.json", results.pair(f"ablation-{name}")
+            figures = [*(results.figure(file, "fits", metric).shown() for metric in (BONES, ALIGNED)), ratio_text(pair)]
+            harms = harms or pair["ratio"] > 1
+        rows.append([about, *figures, f"{usable} of {tried}", paper])
+        if about.startswith("without"):
+            worse.append(f"{about} {'yes' if harms else 'no'}")
     longer = results.pair("ablation-600")["ratio"]
     columns = [
         "first registration",
@@ -131,8 +131,8 @@ def ablations(results: Results) -> str:
     return f"""## Registration with terms left out (paper: Fig. 7)
 
 First round, from T-poses, of one instant in {results.size["stride"]} of the training sequences. No fit is left out for its
-residual; others that registration rejects are. Ratios are of the images that both have. The paper shows pictures and no figures
-for the terms.
+residual; others that registration rejects are, as those of distorted bodies. Ratios are of the images that both have. The paper
+shows pictures and no figures for the terms.
 
 {table(columns, rows)}
 
@@ -142,8 +142,6 @@ Worse with a term left out (a larger error on the same images, or fewer than 95 
 
 
 def usable_fits(results: Results, name: str) -> tuple[int, int]:
-    """How many fits were measured, and how many images were registered; the others were passed over by the stride."""
-    found = results.read(name)["results"]["fits"]
-    evaluated = found["evaluated"]
-    rejected = sum(count for reason, count in found["skipped"].items() if reason != NO_PREDICTION)
-    return evaluated, evaluated + rejected
+    """How many fits are usable, of how many."""
+    counts = results.read(f"results/ablation-{name}.register.json")["counts"]
+    return counts["ok"], counts["bodies"]

@@ -217,8 +217,9 @@ def results(tmp_path: Path) -> Results:
         "metrics": {"per_pixel_vertices": paired(10.0, 7.0), "per_vertex_reconstruction": paired(60.0, 57.0)}
     }
     write(found / "compare-refined.json", refined)
-    write(found / "ablation-all.json", {"results": {"fits": joints(100.0)}})
-    for name, mean in (("no-dense", 120.0), ("no-scale", 130.0), ("no-pose", 99.0), ("no-depth", 160.0), ("600", 90.0)):
+    ablations = {"all": 100.0, "no-dense": 120.0, "no-scale": 130.0, "no-pose": 99.0, "no-depth": 160.0, "600": 90.0}
+    for name, mean in ablations.items():
+        write(found / f"ablation-{name}.register.json", {"counts": {"bodies": 95, "ok": 90}})
         write(found / f"ablation-{name}.json", {"results": {"fits": joints(mean)}})
         write(found / f"compare-ablation-{name}.json", comparison(100.0, mean))
     study = tmp_path / "lifter.json"
@@ -275,10 +276,15 @@ def test_the_report_says_what_does_not_hold(results: Results) -> None:
 
 
 def test_a_registration_that_loses_fits_is_worse(results: Results) -> None:
-    few = joints(99.0) | {"evaluated": 50, "skipped": {"segment scale at its limit": 45}}
-    write(results.folder / "results/ablation-no-pose.json", {"results": {"fits": few}})
+    found = results.folder / "results"
+    write(found / "ablation-no-pose.register.json", {"counts": {"bodies": 95, "ok": 50}})
+    write(found / "ablation-no-scale.register.json", {"counts": {"bodies": 95, "ok": 0}})
+    for name in ("ablation-no-scale.json", "compare-ablation-no-scale.json"):
+        (found / name).unlink()
     told = report_of(results)
     assert "| 0.99 | 50 of 95 | distorted |" in told
+    assert "| without smoothness of scales | none usable | none usable | none usable | 0 of 95 | distorted |" in told
+    assert "without smoothness of scales yes" in told
     assert "without smoothness of joints yes" in told
 
 
