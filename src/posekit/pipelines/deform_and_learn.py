@@ -299,7 +299,7 @@ def _predict_config(config: TrainDeformAndLearn, folder: Path, data: _Data, prec
     return Predict(
         dataset=data.path,
         model=folder / "model",
-        dense=None,
+        dense=data.dense,
         body=config.body,
         output=folder / f"{data.name}.h5",
         precision=precision,

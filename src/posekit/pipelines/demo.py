@@ -136,6 +136,12 @@ def _label_steps(config: Demo, root: Path) -> Iterator[Step]:
             )
         ),
     )
+    yield from _showing_steps(config, root, dataset, known, fits)
+
+
+def _showing_steps(config: Demo, root: Path, dataset: Path, known: Path, fits: Path) -> Iterator[Step]:
+    """Pictures of the registered bodies, and their files for other programs."""
+    shared: dict[str, Any] = {"force": config.force}
     for kind in ("overlay", "side", "turntable"):
         yield (
             f"render {kind}",
@@ -147,8 +153,8 @@ def _label_steps(config: Demo, root: Path) -> Iterator[Step]:
                     output=root / "renders" / kind,
                     kind=kind,
                     draw="both",
+                    device=config.device,
                     **shared,
-                    **device,
                 )
             ),
         )
@@ -170,7 +176,8 @@ def _label_steps(config: Demo, root: Path) -> Iterator[Step]:
 def _learning_steps(config: Demo, root: Path) -> Iterator[Step]:
     """A small regressor that learns bodies from single images and 2D labels, by deform-and-learn."""
     raw, dataset = root / "raw" / "h36m", root / "data" / "h36m.h5"
-    model, predictions = root / "runs" / "deform-and-learn", root / "predictions" / "h36m.h5"
+    model = root / "runs" / "deform-and-learn"
+    plain, predictions = root / "predictions" / "unrefined.h5", root / "predictions" / "h36m.h5"
     shared: dict[str, Any] = {"force": config.force}
     seeded: dict[str, Any] = {"seed": config.seed, **shared}
     device: dict[str, Any] = {"device": config.device}
@@ -196,30 +203,51 @@ def _learning_steps(config: Demo, root: Path) -> Iterator[Step]:
         ),
     )
     recipe = load_recipe(find_recipe(TrainDeformAndLearn, Path("demo")))
-    paths = {"datasets": (dataset,), "dense": (raw / "dense.h5",), "output": model}
+    fixed = {"datasets": (dataset,), "dense": (raw / "dense.h5",), "output": model, "epochs": config.learning_epochs}
     yield (
         "train deform-and-learn",
-        lambda: train_deform_and_learn(build_config(TrainDeformAndLearn, {**recipe, **paths, **seeded, **device})),
+        lambda: train_deform_and_learn(build_config(TrainDeformAndLearn, {**recipe, **fixed, **seeded, **device})),
     )
-    yield (
-        "predict",
-        lambda: predict(
-            Predict(
-                dataset=dataset,
-                model=model,
-                split="test",
-                refine=True,
-                dense=raw / "dense.h5",
-                output=predictions,
-                **seeded,
-                **device,
-            )
-        ),
-    )
+    for name, refine, path in (("predict", False, plain), ("predict --refine", True, predictions)):
+        yield (
+            name,
+            lambda refine=refine, path=path: predict(  # type: ignore[misc]
+                Predict(
+                    dataset=dataset,
+                    model=model,
+                    split="test",
+                    refine=refine,
+                    dense=raw / "dense.h5",
+                    lifter=model / "lifter" if refine else None,
+                    output=path,
+                    **seeded,
+                    **device,
+                )
+            ),
+        )
+    for name, path in (("eval (learned)", plain), ("eval (learned, refined)", predictions)):
+        yield (
+            name,
+            lambda path=path: evaluate(  # type: ignore[misc]
+                Evaluate(
+                    dataset=dataset,
+                    predictions=path,
+                    truth=raw / "truth.h5",
+                    headings=("predictions",),
+                    protocol="deform-and-learn",
+                    baseline=True,
+                    output=root / "results" / f"{path.stem}.json",
+                    **seeded,
+                    **device,
+                )
+            ),
+        )
     yield (
         "render predictions",
         lambda: render(
-            Render(dataset=dataset, fits=predictions, output=root / "renders", sequence="S9 Walking", **shared, **device)
+            Render(
+                dataset=dataset, fits=predictions, output=root / "renders", sequence="S9 Walking", **shared, **device
+            )
         ),
     )
 
@@ -253,19 +281,27 @@ def _summarize(config: Demo, done: list[tuple[str, float, StageReport]]) -> Stag
 
 
 def _errors(done: list[tuple[str, float, StageReport]]) -> Table:
-    """Errors of labels and fits against the studio's ground truth."""
+    """Errors of labels, fits and predictions against the studio's ground truth; what was learned is of people not seen."""
     found = {name: report.metrics for name, _, report in done}
-    known, intrinsics = found["eval (known cameras, fits)"], found["eval (intrinsics only)"]
     rows = [
-        ("joints, known cameras", known, "joints3d_mpjpe_mm", "joints3d_pa_mpjpe_mm", ""),
-        ("joints, intrinsics only", intrinsics, "joints3d_mpjpe_mm", "joints3d_pa_mpjpe_mm", ""),
-        ("registered bodies", known, "fits_mpjpe_mm", "fits_pa_mpjpe_mm", "fits_vertices_per_vertex_reconstruction_mm"),
+        ("joints, known cameras", "eval (known cameras, fits)", "joints3d"),
+        ("joints, intrinsics only", "eval (intrinsics only)", "joints3d"),
+        ("registered bodies", "eval (known cameras, fits)", "fits"),
+        ("mean pose of the training images", "eval (learned)", "mean-pose"),
+        ("predicted from one image", "eval (learned)", "predictions"),
+        ("the same, refined by correspondences", "eval (learned, refined)", "predictions"),
     ]
+    metrics = ("mpjpe_mm", "pa_mpjpe_mm", "vertices_per_vertex_reconstruction_mm")
     return Table(
         "Errors against the ground truth (mm)",
         ["of", "MPJPE", "PA-MPJPE", "per vertex"],
         [
-            [what, *(f"{metrics[name]:.1f}" if name in metrics else "" for name in names)]
-            for what, metrics, *names in rows
+            [what, *(_shown(found[stage].get(f"{heading}_{metric}")) for metric in metrics)]
+            for what, stage, heading in rows
+            if stage in found
         ],
     )
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

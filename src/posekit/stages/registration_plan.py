@@ -58,7 +58,10 @@ def open_inputs(config: Register, stack: ExitStack) -> Inputs:
     Raises InputError for labels and starts that were made from another data set.
     """
     dataset = stack.enter_context(Artifact(config.dataset, DATASET))
-    joints_path = optional_input(config.joints3d, beside(config.dataset, "labels", ".joints3d.h5"))
+    joints_path = config.joints3d
+    # Old 3D joints in the usual place must not stop a registration that does not look at them.
+    if config.camera != "weak" or config.depths not in ("lifter", "none"):
+        joints_path = optional_input(joints_path, beside(config.dataset, "labels", ".joints3d.h5"))
     dense_path = optional_input(config.dense, beside(config.dataset, "labels", ".dense.h5"))
     joints3d, dense = open_optional(joints_path, JOINTS3D), open_optional(dense_path, CORRESPONDENCES)
     start = open_optional(config.start, FITS)

@@ -1,0 +1,44 @@
+"""The demo runs every stage and ends in figures that make sense."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posekit.artifacts.files import Artifact
+from posekit.artifacts.schema import FITS
+from posekit.config.programs import Demo
+from posekit.pipelines.demo import demo
+
+
+@pytest.mark.slow
+def test_the_demo_measures_what_it_made(tmp_path: Path) -> None:
+    config = Demo(
+        output=tmp_path / "a demo",
+        frames=4,
+        resolution=200,
+        iters=30,
+        learning_frames=2,
+        learning_epochs=1,
+        device="cpu",
+    )
+    report = demo(config)
+    summary = json.loads((config.output / "summary.json").read_text())
+    names = [stage["name"] for stage in summary["stages"]]
+    assert names[0] == "synthesize h36m"
+    assert {"triangulate (known cameras)", "register", "train deform-and-learn", "predict"} <= set(names)
+    assert all(Path(stage["output"]).exists() for stage in summary["stages"] if stage["output"])
+    metrics = summary["metrics"]
+    assert metrics["eval (known cameras, fits): joints3d_mpjpe_mm"] < 100
+    assert metrics["eval (learned): mean-pose_mpjpe_mm"] > 100
+    assert [table.title for table in report.tables][-1] == "What was run"
+    with Artifact(config.output / "learning" / "predictions" / "h36m.h5", FITS) as predictions:
+        assert predictions.rows("fits")
+
+
+def test_the_demo_without_learning_names_no_training(tmp_path: Path) -> None:
+    report = demo(Demo(output=tmp_path, learn=False, dry_run=True))
+    assert "train" not in report.notes[0]
+    assert "train deform-and-learn" in demo(Demo(output=tmp_path, dry_run=True)).notes[0]
