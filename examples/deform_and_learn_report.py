@@ -263,7 +263,10 @@ def summary(results: Results) -> str:
     pixels = {
         name: found["dense_px_after_refinement"] / found["dense_px_before_refinement"] for name, found in labels.items()
     }
-    space = results.pair("refined", "per_vertex_reconstruction", "vertices")["ratio"]
+    seen, space = (
+        results.pair("refined", metric, "vertices")["ratio"]
+        for metric in ("per_pixel_vertices", "per_vertex_reconstruction")
+    )
     flips = results.figure("results/lifter.json", "lifter", "flipped").mean
     fits = registration_ratio(results)
     rows = [
@@ -279,13 +282,14 @@ def summary(results: Results) -> str:
         ),
         *(
             [
-                f"refinement, per-pixel error after / before, {name.upper()} layout",
+                f"refinement, per-pixel error of labels after / before, {name.upper()} layout, refined people",
                 f"{ratio:.2f}",
                 "at most 0.75",
                 met(ratio <= 0.75),
             ]
             for name, ratio in pixels.items()
         ),
+        ["refinement, per-pixel error of all vertices, all people", f"{seen:.2f}", "at most 0.75", met(seen <= 0.75)],
         ["refinement, per-vertex error after / before", f"{space:.2f}", "at most 1", met(space <= 1)],
         ["poses that the lifter flips", f"{flips:.1f} %", "at most 5 %", met(flips <= 5)],
     ]
