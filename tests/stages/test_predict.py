@@ -30,12 +30,14 @@ from posekit.datasets.crops import decode_image, encode_image, square_crop
 from posekit.datasets.pictures import guessed_camera
 from posekit.errors import ArtifactError, ConfigError, DataError, FormatError, InputError, MissingFileError, OutputError
 from posekit.geometry.rotations import matrix_from_axis_angle
+from posekit.labeling.depth_networks import DepthGenerator
 from posekit.models.backbone import Backbone, normalised
 from posekit.models.body_regressor import BodyRegressor, regressed_bodies
 from posekit.records import Clip, camera_columns, clip_columns
 from posekit.registration.posing import crop_pixels, posed_bodies
 from posekit.registration.refinement import REFINED, TOO_FEW, WORSE
-from posekit.skeleton.catalog import H36M17
+from posekit.skeleton.catalog import COCO17, COMMON14, H36M17
+from posekit.skeleton.skeleton import Skeleton
 from posekit.stages import predict as stage
 from posekit.stages.export import export
 from posekit.stages.predict import predict
@@ -81,14 +83,21 @@ class People:
     def dense(self) -> Path:
         return self.root / "labels" / "small.dense.h5"
 
-    def write(self, *, confidence: float = 1.0, images: list[np.ndarray] | None = None, stills: bool = False) -> Path:
+    def write(
+        self,
+        *,
+        confidence: float = 1.0,
+        images: list[np.ndarray] | None = None,
+        stills: bool = False,
+        skeleton: Skeleton = H36M17,
+    ) -> Path:
         random = np.random.default_rng(0)
         crop_from_image = square_crop(BOX, SIZE, 1.2)
         if images is None:
             noise = random.integers(0, 255, (COUNT, 4, 4, 3)).astype(np.uint8)
             images = [encode_image(cv2.resize(picture, (SIZE, SIZE)), "png") for picture in noise]
         facts = {"stills": stills}
-        with ArtifactWriter(self.dataset, Header("dataset", "test", skeleton=H36M17, facts=facts)) as writer:
+        with ArtifactWriter(self.dataset, Header("dataset", "test", skeleton=skeleton, facts=facts)) as writer:
             writer.append("cameras", camera_columns([guessed_camera("view", 200, 200)]))
             clips = [Clip("a.png", 1.0, split="train"), Clip("b.png", 1.0, split="test")]
             writer.append("sequences", clip_columns(clips))
@@ -277,6 +286,24 @@ def test_pictures_that_cannot_be_used_are_marked(people: People) -> None:
     assert rows["reason"][1:3].tolist() == ["the stored picture cannot be decoded", "no picture stored"]
     assert np.isfinite(rows["pose"]).all()
     assert any("2 of 5" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("skeleton", [H36M17, COCO17], ids=lambda skeleton: skeleton.name)
+def test_depths_of_a_lifter_guide_the_refinement(people: People, skeleton: Skeleton) -> None:
+    """Also where the data set lacks joints of the lifter, which are then made from others."""
+    people.write(skeleton=skeleton)
+    people.write_dense()
+    lifter = people.root / "runs" / "lifter"
+    generator = DepthGenerator(len(COMMON14), 8, generator=torch.Generator().manual_seed(0))
+    run = RunFolder(lifter, Header(KIND, "train lifter", settings={"joints": "common14", "width": 8}))
+    run.begin()
+    run.finish({f"generator.{name}": value for name, value in generator.state_dict().items()})
+    refined = {"refine": True, "dense": people.dense, "w_keypoints": 0.0, "refine_iters": 5}
+    without = fits_of(predict(people.config(**refined)).outputs[0])
+    guided = predict(people.config(**refined, lifter=lifter, w_depth=10.0, output=people.root / "guided.h5"))
+    rows = fits_of(guided.outputs[0])
+    assert np.isfinite(rows["pose"]).all()
+    assert not np.allclose(rows["pose"], without["pose"], atol=1e-4)
 
 
 def test_a_network_that_gives_nan_is_marked(people: People) -> None:
