@@ -135,10 +135,14 @@ def test_every_term_can_be_switched_off(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 def test_training_tells_front_from_back_on_turning_people(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "poses.h5")
-    learned = {"epochs": 80, "lr": 3e-3, "width": 32, "decay": "cosine"}
+    # The paper's weights; on so few poses the larger ones of the defaults are not stable.
+    weights = {"w_adversarial": 0.1, "w_ratio": 1.0, "w_symmetry": 1.0, "w_orientation": 1.0}
+    learned = weights | {"epochs": 80, "lr": 3e-3, "width": 32, "decay": "cosine"}
     train_lifter(config(dataset, tmp_path / "run", **learned))
     found = measured(dataset, tmp_path / "run", output=tmp_path / "run.json")
-    train_lifter(config(dataset, tmp_path / "blind", orientation="none", w_ratio=0.0, w_symmetry=0.0, **learned))
+    train_lifter(
+        config(dataset, tmp_path / "blind", **learned | {"orientation": "none", "w_ratio": 0.0, "w_symmetry": 0.0})
+    )
     blind = measured(dataset, tmp_path / "blind", output=tmp_path / "blind.json")
     assert found["flipped_percent"] <= 5.0
     assert found["depth_mm"] < 0.8 * blind["depth_mm"]

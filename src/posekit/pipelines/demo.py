@@ -244,11 +244,7 @@ def _learning_steps(config: Demo, root: Path) -> Iterator[Step]:
         )
     yield (
         "render predictions",
-        lambda: render(
-            Render(
-                dataset=dataset, fits=predictions, output=root / "renders", sequence="S9 Walking", **shared, **device
-            )
-        ),
+        lambda: render(Render(dataset=dataset, fits=predictions, output=root / "renders", **shared, **device)),
     )
 
 
