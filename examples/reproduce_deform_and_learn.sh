@@ -150,6 +150,7 @@ fit no-dense --w-dense 0
 fit no-scale --w-scale 0 --stiff-scale 0
 fit no-pose --w-pose 0 --stiff-pose 0
 fit no-depth --w-depth 0
+fit anneal --stiff anneal --stiff-pose 1
 fit 600 --iters 600
 
 step "Paired comparisons"

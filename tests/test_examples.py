@@ -217,7 +217,15 @@ def results(tmp_path: Path) -> Results:
         "metrics": {"per_pixel_vertices": paired(10.0, 7.0), "per_vertex_reconstruction": paired(60.0, 57.0)}
     }
     write(found / "compare-refined.json", refined)
-    ablations = {"all": 100.0, "no-dense": 120.0, "no-scale": 130.0, "no-pose": 99.0, "no-depth": 160.0, "600": 90.0}
+    ablations = {
+        "all": 100.0,
+        "no-dense": 120.0,
+        "no-scale": 130.0,
+        "no-pose": 99.0,
+        "no-depth": 160.0,
+        "anneal": 60.0,
+        "600": 90.0,
+    }
     for name, mean in ablations.items():
         write(found / f"ablation-{name}.register.json", {"counts": {"bodies": 95, "ok": 90}})
         write(found / f"ablation-{name}.json", {"results": {"fits": joints(mean)}})
