@@ -19,7 +19,7 @@ if [[ $# -lt 1 || $# -gt 3 || ($size != cpu && $size != gpu) ]]; then
 fi
 
 if [[ $size == cpu ]]; then
-    frames=5 fps=1.5 pictures=1000 recipe=studio rounds=5 epochs=4 lifter_epochs=45 stride=4
+    frames=8 fps=2 pictures=600 recipe=studio rounds=5 epochs=3 lifter_epochs=65 stride=4
     lifter_size=()
 else
     frames=100 fps=10 pictures=9000 recipe=studio-gpu rounds=5 epochs=10 lifter_epochs=30 stride=25
