@@ -11,6 +11,7 @@ from posekit.cli.stages import COMMANDS
 from posekit.cli.workspace import KEYS, Workspace
 from posekit.config.base import RECIPES, StageConfig, beside, build_config, load_recipe
 from posekit.config.data import SynthesizeH36M
+from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register
 from posekit.config.results import EvaluationProtocol
 from posekit.errors import ConfigError, MissingFileError
@@ -125,3 +126,14 @@ def test_shipped_recipes_are_settings_of_their_stage(
     config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
     defaults = resolve(kind, {}, workspace=workspace(tmp_path)).model_dump()
     assert config == build_config(kind, defaults | load_recipe(path)) and load_recipe(path)
+
+
+def test_settings_of_a_stage_go_one_by_one_over_those_of_a_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("regressor: {lr: 0.5, batch: 4}\n")
+    given = {"regressor": "batch=8,weights=none"}
+    config = resolve(TrainDeformAndLearn, given, recipe=recipe, workspace=workspace(tmp_path))
+    assert isinstance(config, TrainDeformAndLearn)
+    assert config.regressor == {"lr": 0.5, "batch": "8", "weights": "none"}
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        resolve(TrainDeformAndLearn, {"regressor": "batch"}, workspace=workspace(tmp_path))

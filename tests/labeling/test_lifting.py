@@ -76,7 +76,11 @@ def test_no_poses_give_no_depths(lifter: Lifter) -> None:
 
 
 def write_run(folder: Path, lifter: Lifter, **changed: object) -> Path:
-    config = {"stage": "train lifter", "settings": {"joints": "common14", "width": 16}, "weights_digest": "abc"} | changed
+    config = {
+        "stage": "train lifter",
+        "settings": {"joints": "common14", "width": 16},
+        "weights_digest": "abc",
+    } | changed
     (folder / "config.json").write_text(json.dumps(config))
     save_file({f"generator.{k}": v for k, v in lifter.generator.state_dict().items()}, folder / "model.safetensors")
     return folder

@@ -55,12 +55,18 @@ def resolve(
     values: dict[str, Any] = dict(load_recipe(find_recipe(config, recipe))) if recipe is not None else {}
     for name in config.model_fields:
         if given.get(name) is not None:
-            values[name] = _parsed(config, name, given[name])
+            values[name] = _over(values.get(name), _parsed(config, name, given[name]))
         elif name not in values:
             fallback = _from_workspace(config, name, workspace)
             if fallback is not None:
                 values[name] = fallback
     return build_config(config, values)
+
+
+def _over(recipe: Any, given: Any) -> Any:
+    """What was given, over what a recipe says; settings of a stage one by one."""
+    both = isinstance(recipe, Mapping) and isinstance(given, Mapping)
+    return {**recipe, **given} if both else given
 
 
 def _from_workspace(config: type[StageConfig], name: str, workspace: Workspace) -> Any:
@@ -120,7 +126,7 @@ def _parameter(config: type[StageConfig], name: str) -> inspect.Parameter:
         about = f"{about} As NAME=VALUE,..."
         kind = str
     if config.extra(name).get("positional"):
-        argument = Annotated[kind, typer.Argument(help=about, show_default=False)]
+        argument: Any = Annotated[bare, typer.Argument(help=about, show_default=False)]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=argument)
     return _extra(name, kind | None, None, about, option)
 

@@ -31,7 +31,9 @@ class TrainDeformAndLearn(SeededConfig):
         None, "Trained lifter; default: runs/lifter when it is there, else one is trained first."
     )
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
-    output: Path = write_path("runs/deform-and-learn", "Folder of the run: a folder for each round, and the last model.")
+    output: Path = write_path(
+        "runs/deform-and-learn", "Folder of the run: a folder for each round, and the last model."
+    )
     strategy: Strategy = setting(
         "rounds",
         "Alternate registration and training (rounds), or train from labels alone with or without the adversarial term.",

@@ -21,5 +21,7 @@ class TrainingConfig(SeededConfig):
     precision: Precision = setting("32-true", "Arithmetic of the networks; bf16-mixed is faster on recent hardware.")
     workers: int = runtime(2, "Threads that read and augment samples.", ge=1)
     log_every: int = runtime(50, "Steps between two lines of the log.", ge=1)
-    checkpoint_every: int = runtime(500, "Steps between two checkpoints, from which an interrupted training goes on.", ge=1)
+    checkpoint_every: int = runtime(
+        500, "Steps between two checkpoints, from which an interrupted training goes on.", ge=1
+    )
     device: Device = runtime("auto", "auto, cpu or cuda.")

@@ -122,7 +122,9 @@ def decode_mask(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray,
             plain = isinstance(segmentation["counts"], list)
             encoded = rle.frPyObjects(dict(segmentation), height, width) if plain else dict(segmentation)
         else:
-            polygons = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2).ravel().tolist() for polygon in segmentation]
+            polygons = [
+                np.asarray(polygon, dtype=np.float64).reshape(-1, 2).ravel().tolist() for polygon in segmentation
+            ]
             if not polygons or min(map(len, polygons)) < _LEAST_OF_POLYGON:
                 raise ValueError("no polygons")
             encoded = rle.merge(rle.frPyObjects(polygons, height, width))

@@ -157,9 +157,7 @@ class LifterMethod(Method[PoseBatch]):
     ) -> Tensor:
         """Squared differences of a view's depths from those it gets when lifted itself, and of the pose from what is seen
         when that is turned back."""
-        depths = (
-            self._lifted(worker.module(GENERATOR), made.flatten(0, 1)).reshape(made.shape[:-1]) * sizes[..., None]
-        )
+        depths = self._lifted(worker.module(GENERATOR), made.flatten(0, 1)).reshape(made.shape[:-1]) * sizes[..., None]
         again = self._projection.lift(made * sizes[..., None, None], depths)
         back = self._projection.project(self._turned(again, -angles, worker))
         seen = (back - real[:, None]).square().sum((-1, -2))

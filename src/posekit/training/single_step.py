@@ -75,6 +75,8 @@ def deceived(logits: Float[Tensor, " views"], count: int) -> Float[Tensor, " B"]
     return nn.functional.softplus(-logits).reshape(-1, count).mean(0)
 
 
-def caught(real: Float[Tensor, " B"], complete: Bool[Tensor, " B"], made: Float[Tensor, " views"]) -> Float[Tensor, " B"]:
+def caught(
+    real: Float[Tensor, " B"], complete: Bool[Tensor, " B"], made: Float[Tensor, " views"]
+) -> Float[Tensor, " B"]:
     """The discriminator's loss for each sample; poses that lack a joint teach nothing about real ones."""
     return nn.functional.softplus(-real) * complete + nn.functional.softplus(made).reshape(-1, len(real)).mean(0)
