@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.records import Camera
+from posekit.registration.landmarks import LandmarkBlends, landmark_blends
 from posekit.skeleton.catalog import CATALOG
 from posekit.skeleton.mapping import joint_map
 from posekit.skeleton.skeleton import Skeleton
@@ -41,6 +43,13 @@ def lifter_skeleton(lifter: DepthLifter) -> Skeleton:
     known = (skeleton for skeleton in CATALOG.values() if skeleton.joints == lifter.joint_names)
     names = lifter.joint_names
     return next(known, None) or Skeleton("lifter", names, (-1, *[0] * (len(names) - 1)))
+
+
+def labelled_landmarks(
+    body: SegmentScaledBody, skeletons: Sequence[Skeleton], lifter: DepthLifter | None
+) -> LandmarkBlends:
+    """The joints that labels of these skeletons and a lifter speak of."""
+    return landmark_blends(body, *skeletons, *(() if lifter is None else (lifter_skeleton(lifter),)))
 
 
 class LiftedDepths:

@@ -27,10 +27,9 @@ from posekit.labeling.lifting import load_lifter
 from posekit.progress import track
 from posekit.records import camera_columns, cameras_from_columns
 from posekit.registration.bodies import BodyRows, bodies_of, of_split
-from posekit.registration.depths import lifter_skeleton
+from posekit.registration.depths import labelled_landmarks
 from posekit.registration.fitting import vertex_parts
 from posekit.registration.labels import LabelReader, LabelSource
-from posekit.registration.landmarks import landmark_blends
 from posekit.registration.losses import LOSS_NAMES, Weights
 from posekit.registration.refinement import REFINED, Judged, Refiner
 from posekit.registration.solver import SolverSettings
@@ -172,8 +171,7 @@ class _Work:
         self._network = PredictionNetwork(config.model, self._body, device, config.precision, config.batch)
         self.bodies = _bodies(dataset, config.split)
         lifter = None if config.lifter is None else load_lifter(config.lifter, device)
-        skeletons = [dataset.skeleton, *([] if lifter is None else [lifter_skeleton(lifter)])]
-        landmarks = landmark_blends(self._body, *skeletons)
+        landmarks = labelled_landmarks(self._body, [dataset.skeleton], lifter)
         cameras = cameras_from_columns(dataset.table("cameras"))
         source = LabelSource(
             dataset,

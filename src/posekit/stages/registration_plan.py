@@ -20,10 +20,10 @@ from posekit.errors import ConfigError, DataError, InputError
 from posekit.labeling.lifting import Lifter, load_lifter
 from posekit.records import Camera, cameras_from_columns
 from posekit.registration.bodies import BodyRows, bodies_of, of_split
-from posekit.registration.depths import lifter_skeleton
+from posekit.registration.depths import labelled_landmarks
 from posekit.registration.fitting import FitterSettings, vertex_parts
 from posekit.registration.labels import LabelSource
-from posekit.registration.landmarks import LandmarkBlends, landmark_blends
+from posekit.registration.landmarks import LandmarkBlends
 from posekit.registration.losses import Weights
 from posekit.registration.solver import SolverSettings, Stiffness
 from posekit.registration.verdicts import VerdictRules
@@ -139,9 +139,7 @@ def make_plan(config: Register, body: SegmentScaledBody, inputs: Inputs) -> Plan
     if not len(bodies):
         raise DataError(f"{config.dataset} has no sample that can be fitted", got=f"{dataset.rows('samples')} samples")
     skeletons = [artifact.skeleton for artifact in (dataset, inputs.joints3d) if artifact is not None]
-    if inputs.lifter is not None:
-        skeletons.append(lifter_skeleton(inputs.lifter))
-    landmarks = landmark_blends(body, *skeletons)
+    landmarks = labelled_landmarks(body, skeletons, inputs.lifter)
     source = LabelSource(
         dataset,
         cameras,

@@ -24,10 +24,10 @@ from posekit.models.backbone import build_backbone
 from posekit.models.body_regressor import BodyRegressor
 from posekit.records import cameras_from_columns
 from posekit.registration.bodies import BodyRows, KeyedRows, bodies_of, of_split, pack_keys
-from posekit.registration.depths import lifter_skeleton
+from posekit.registration.depths import labelled_landmarks
 from posekit.registration.fitting import vertex_parts
 from posekit.registration.labels import LabelReader, LabelSource
-from posekit.registration.landmarks import LandmarkBlends, landmark_blends
+from posekit.registration.landmarks import LandmarkBlends
 from posekit.stages.device import resolve_device
 from posekit.stages.report import StageReport, require_same_source
 from posekit.training.augmentation import Augmentation
@@ -172,9 +172,7 @@ def _header(config: TrainRegressor, inputs: _Inputs) -> Header:
 def _landmarks(inputs: _Inputs) -> LandmarkBlends:
     """The joints that any data set labels or the lifter gives depths."""
     skeletons = [dataset.skeleton for dataset in inputs.datasets]
-    if inputs.lifter is not None:
-        skeletons.append(lifter_skeleton(inputs.lifter))
-    return landmark_blends(inputs.body, *skeletons)
+    return labelled_landmarks(inputs.body, skeletons, inputs.lifter)
 
 
 def _reader(config: TrainRegressor, inputs: _Inputs, number: int, landmarks: LandmarkBlends) -> LabelReader:
