@@ -89,6 +89,30 @@ _SEQUENCES = (
     Column("fps", "float64", "frames per second"),
 )
 
+_PAIRS = (
+    Column("session", "str", "subject or sequence whose cameras these are"),
+    Column("first", "int32", "row of `cameras`"),
+    Column("second", "int32", "row of `cameras`"),
+    Column("fundamental", "float64", "F with x2' F x1 = 0, undistorted px", (3, 3)),
+    Column("rotation", "float64", "second_from_first", (3, 3)),
+    Column("translation", "float64", "second_from_first, m (unit length before scaling)", (3,)),
+    Column("scale", "float64", "metres per unit of the translation"),
+    Column("matches", "int64", "point pairs used"),
+    Column("inlier_ratio", "float64", "share of point pairs within the threshold"),
+    Column("homography_ratio", "float64", "inliers of a homography / inliers of F; near 1 is degenerate"),
+    Column("sampson_px", "float64", "median Sampson distance of the inliers, px"),
+    Column("ok", "bool", "whether the pair passed the checks and was used"),
+)
+
+_QUALITY = (
+    _CAMERA_INDEX,
+    Column("points", "int64", "points projected"),
+    Column("mean_px", "float64", "mean reprojection error, px"),
+    Column("median_px", "float64", "median reprojection error, px"),
+    Column("p95_px", "float64", "95th percentile, px"),
+    Column("rejected", "int64", "observations rejected as outliers"),
+)
+
 DATASET = Kind(
     "dataset",
     1,
@@ -110,6 +134,12 @@ DATASET = Kind(
             Column(
                 "joints3d", "float32", "ground truth in the frame of the camera, m; NaN: none", ("J", 3), optional=True
             ),
+            Column(
+                "head_px",
+                "float32",
+                "size of the head, 0.6 of the diagonal of its box, px of the original image (MPII); NaN: none",
+                optional=True,
+            ),
             Column("image", "uint8", "encoded crop (JPEG or PNG)", ragged=True, optional=True),
             Column(
                 "crop_from_image", "float64", "2x3 affine map, px of the image to px of the crop", (2, 3), optional=True
@@ -124,20 +154,7 @@ JOINTS3D = Kind(
     "3D joints made from several views, in the world of `cameras`",
     {
         "cameras": _CAMERAS,
-        "pairs": (
-            Column("session", "str", "subject or sequence whose cameras these are"),
-            Column("first", "int32", "row of `cameras`"),
-            Column("second", "int32", "row of `cameras`"),
-            Column("fundamental", "float64", "F with x2' F x1 = 0, undistorted px", (3, 3)),
-            Column("rotation", "float64", "second_from_first", (3, 3)),
-            Column("translation", "float64", "second_from_first, m (unit length before scaling)", (3,)),
-            Column("scale", "float64", "metres per unit of the translation"),
-            Column("matches", "int64", "point pairs used"),
-            Column("inlier_ratio", "float64", "share of point pairs within the threshold"),
-            Column("homography_ratio", "float64", "inliers of a homography / inliers of F; near 1 is degenerate"),
-            Column("sampson_px", "float64", "median Sampson distance of the inliers, px"),
-            Column("ok", "bool", "whether the pair passed the checks and was used"),
-        ),
+        "pairs": _PAIRS,
         "poses": (
             *_KEY,
             Column("joints3d", "float32", "world, m; NaN: not given", ("J", 3)),
@@ -146,14 +163,7 @@ JOINTS3D = Kind(
             Column("views", "uint32", "bit c set: view from `cameras` row (camera % 32) c was used", ("J",)),
             Column("ok", "bool", "whether the frame passed the filter"),
         ),
-        "quality": (
-            _CAMERA_INDEX,
-            Column("points", "int64", "points projected"),
-            Column("mean_px", "float64", "mean reprojection error, px"),
-            Column("median_px", "float64", "median reprojection error, px"),
-            Column("p95_px", "float64", "95th percentile, px"),
-            Column("rejected", "int64", "observations rejected as outliers"),
-        ),
+        "quality": _QUALITY,
     },
 )
 
@@ -225,6 +235,90 @@ TRUTH = Kind(
     },
 )
 
+KEYPOINTS = Kind(
+    "keypoints",
+    1,
+    "2D key points of the people of a data set, from a network or from files",
+    {
+        "samples": (
+            *_KEY,
+            _CAMERA_INDEX,
+            Column("keypoints2d", "float32", "x, y (px, original image, distorted) and confidence", ("J", 3)),
+        ),
+    },
+)
+
+VIEW_LABELS = Kind(
+    "view-labels",
+    1,
+    "3D labels of single images, made from two views each, in the frame of the image's own camera",
+    {
+        "cameras": _CAMERAS,
+        "pairs": _PAIRS,
+        "samples": (
+            *_KEY,
+            _CAMERA_INDEX,
+            Column("partner", "int32", "row of `cameras` of the other view"),
+            Column("joints3d", "float32", "in the frame of the camera, m; NaN: dropped", ("J", 3)),
+            Column("pixels", "float32", "where these joints fall in the original image, distorted, px", ("J", 2)),
+            Column("weights", "float32", "0: dropped", ("J",)),
+            Column("error_px", "float32", "reprojection error in this view, px", ("J",)),
+            Column("ok", "bool", "whether the frame passed the filter"),
+        ),
+        "quality": _QUALITY,
+    },
+)
+
+POSES = Kind(
+    "poses",
+    1,
+    "joints that a network predicted from single images",
+    {
+        "cameras": _CAMERAS,
+        "samples": (
+            *_KEY,
+            _CAMERA_INDEX,
+            Column(
+                "joints3d", "float32", "m, in axes parallel to the camera's; about the root or in its frame", ("J", 3)
+            ),
+            Column("keypoints2d", "float32", "x, y (px, original image, distorted) and confidence", ("J", 3)),
+            Column("ok", "bool", "whether the prediction may be used"),
+            Column("reason", "str", "why not, or empty"),
+        ),
+    },
+)
+
+OCCLUDERS = Kind(
+    "occluders",
+    1,
+    "objects cut out of photographs, to be pasted in front of people",
+    {
+        "objects": (
+            Column("category", "str", "what it is"),
+            Column("source", "str", "name of the photograph"),
+            Column("area_px", "int64", "pixels of the object in the photograph"),
+            Column("image", "uint8", "PNG, red, green, blue and opacity, cut to the object's box", ragged=True),
+        ),
+    },
+)
+
+MASKS = Kind(
+    "masks",
+    1,
+    "one mask for every person of a data set",
+    {
+        "samples": (
+            *_KEY,
+            _CAMERA_INDEX,
+            Column("size", "int32", "height, width of the original image, px", (2,)),
+            Column("counts", "uint8", "COCO's compressed run lengths of the mask over the original image", ragged=True),
+            Column("bbox", "float32", "x0, y0, x1, y1 of the mask's person, px of the original image; NaN: none", (4,)),
+            Column("score", "float32", "confidence of the detector, 1 for masks from files; 0: none"),
+            Column("found", "bool", "whether there is a mask"),
+        ),
+    },
+)
+
 ERRORS = Kind(
     "errors",
     1,
@@ -245,7 +339,22 @@ ERRORS = Kind(
     },
 )
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (DATASET, JOINTS3D, CORRESPONDENCES, FITS, TRUTH, ERRORS)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        DATASET,
+        KEYPOINTS,
+        JOINTS3D,
+        VIEW_LABELS,
+        CORRESPONDENCES,
+        MASKS,
+        OCCLUDERS,
+        FITS,
+        POSES,
+        TRUTH,
+        ERRORS,
+    )
+}
 
 
 def kind_by_name(name: str) -> Kind:
