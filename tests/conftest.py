@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -22,3 +25,14 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real recordings is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pose_data() -> ModuleType:
+    """The module `pose_data.py`, which writes small data sets of people with 3D joints and labels."""
+    spec = importlib.util.spec_from_file_location("pose_data", Path(__file__).with_name("pose_data.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pose_data"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -75,8 +75,24 @@ class Backbone(nn.Module):
 
     def feature_map(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """The last stage's map; its sides are 1/32 of the image's, rounded up."""
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(stem))))
+        return self.stages(self.stem(images))
+
+    def stem(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 64 h w"]:
+        """The first convolution's map, pooled; its sides are 1/4 of the image's."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+
+    def stages(self, features: Float[Tensor, "B 64 h w"]) -> Float[Tensor, "B C h8 w8"]:
+        """All four stages on the stem's map."""
+        return self.layer4(self.layer3(self.layer2(self.layer1(features))))
+
+    def dilate_last_stage(self) -> None:
+        """Lets the last stage keep its map's size, with a rate of 2 instead of a stride; weights stay as they are."""
+        for part in self.layer4.modules():
+            if isinstance(part, nn.Conv2d):
+                first_of_stage = part.stride != (1, 1)
+                part.stride = (1, 1)
+                if part.kernel_size == (3, 3) and not first_of_stage:
+                    part.dilation, part.padding = (2, 2), (2, 2)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """The mean of the last map."""

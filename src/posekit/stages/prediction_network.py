@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,19 +12,15 @@ from torch import Tensor
 
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.config.training import Precision
-from posekit.errors import ConfigError, FormatError, InputError
+from posekit.errors import ConfigError, InputError
 from posekit.models.backbone import normalised
 from posekit.models.body_regressor import regressed_bodies
 from posekit.registration.initial import resting
 from posekit.registration.parameters import BodyParameters
 from posekit.registration.verdicts import DIVERGED, OK
+from posekit.stages.picture_batches import read_ahead
 from posekit.training.regressor import load_regressor
-from posekit.training.stored_crops import StoredCrops
-
-NO_PICTURE = "no picture stored"
-BROKEN_PICTURE = "the stored picture cannot be decoded"
-
-_MOST_READERS = 8
+from posekit.training.stored_crops import StoredCrops, pixels_from_stored
 
 
 class PredictionNetwork:
@@ -67,7 +60,8 @@ class PredictionNetwork:
         """Bodies in normalised crop units, and why a body may not be used (or nothing); such a body is at rest."""
         found: list[BodyParameters] = []
         reasons: list[str] = []
-        for images, problems in self._batches(crops, unit_from_image):
+        maps = pixels_from_stored(unit_from_image, crops.crop_from_image, self.size)
+        for images, problems in read_ahead(crops, maps, self.size, self._batch):
             bodies = self._bodies(images.to(self._device, non_blocking=True))
             finite = bodies.flat().isfinite().all(1)
             reasons += [
@@ -93,40 +87,3 @@ class PredictionNetwork:
     def _arithmetic(self) -> AbstractContextManager[object]:
         lower = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self._precision)
         return nullcontext() if lower is None else torch.autocast(self._device.type, lower)
-
-    def _batches(
-        self, crops: StoredCrops, unit_from_image: Float[np.ndarray, "N 2 3"]
-    ) -> Iterator[tuple[Tensor, list[str]]]:
-        """The images of the network's size, and what is wrong with them; the next batch is read meanwhile."""
-        maps = _pixels_from_stored(unit_from_image, crops.crop_from_image, self.size)
-        places = np.array_split(np.arange(len(maps)), range(self._batch, len(maps), self._batch))
-        with ThreadPoolExecutor(max_workers=min(_MOST_READERS, os.cpu_count() or 1)) as pool:
-
-            def start(batch: np.ndarray) -> list[Future[tuple[np.ndarray, str]]]:
-                return [pool.submit(self._picture, crops, int(place), maps[place]) for place in batch]
-
-            ahead = start(places[0])
-            for following in [*places[1:], np.zeros(0, int)]:
-                pictures, problems = zip(*(future.result() for future in ahead), strict=True)
-                ahead = start(following)
-                yield torch.from_numpy(np.stack(pictures)), list(problems)
-
-    def _picture(self, crops: StoredCrops, place: int, target_from_stored: np.ndarray) -> tuple[np.ndarray, str]:
-        blank = np.zeros((self.size, self.size, 3), dtype=np.uint8)
-        if not crops.present[place]:
-            return blank, NO_PICTURE
-        try:
-            return crops.warped(place, target_from_stored, self.size, None), ""
-        except FormatError:
-            return blank, BROKEN_PICTURE
-
-
-def _pixels_from_stored(
-    unit_from_image: Float[np.ndarray, "N 2 3"], stored_from_image: Float[np.ndarray, "N 2 3"], size: int
-) -> Float[np.ndarray, "N 2 3"]:
-    """Maps from pixels of stored crops to those of crops of `size`, where u = (2 x + 1) / size - 1."""
-    known = np.isfinite(stored_from_image).all((1, 2))[:, None, None]
-    stored = np.where(known, stored_from_image, np.eye(2, 3))
-    linear = unit_from_image[..., :2] @ np.linalg.inv(stored[..., :2])
-    shift = unit_from_image[..., 2:] - linear @ stored[..., 2:]
-    return size / 2.0 * np.concatenate([linear, shift + 1.0 - 1.0 / size], axis=2)

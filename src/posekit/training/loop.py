@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from posekit import parallel
-from posekit.config.training import Precision, TrainingConfig
-from posekit.errors import ArtifactError
+from posekit.config.training import Decay, Precision, TrainingConfig
+from posekit.errors import ArtifactError, ConfigError
 from posekit.progress import track
 from posekit.training.checkpoints import (
     Checkpoint,
@@ -37,6 +37,11 @@ from posekit.training.sampling import Schedule, process_seed, step_seed
 
 logger = logging.getLogger(__name__)
 
+_STEP = 0.1
+"""What a step of the learning rate multiplies it by."""
+
+_ROUNDING = 1e-9
+
 Monitor = Callable[[int], dict[str, float]]
 """Measures the networks after an epoch (its argument: epochs done); they are in evaluation mode, gradients are off."""
 
@@ -48,12 +53,21 @@ class LoopSettings:
     epochs: int
     batch: int
     lr: float
-    decay: Literal["none", "cosine"] = "none"
+    decay: Decay = "none"
+    decay_epochs: tuple[int, ...] = ()
     precision: Precision = "32-true"
     seed: int = 0
     workers: int = 2
     log_every: int = 50
     checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if (self.decay == "steps") != bool(self.decay_epochs):
+            raise ConfigError(
+                "the learning rate is lowered in steps at given epochs",
+                got=f"decay {self.decay}, decay epochs {self.decay_epochs or 'none'}",
+                accepted="--decay steps and --decay-epochs together, or neither",
+            )
 
     @staticmethod
     def from_config(config: TrainingConfig) -> LoopSettings:
@@ -63,6 +77,7 @@ class LoopSettings:
             batch=config.batch,
             lr=config.lr,
             decay=config.decay,
+            decay_epochs=config.decay_epochs,
             precision=config.precision,
             seed=config.seed,
             workers=config.workers,
@@ -72,7 +87,10 @@ class LoopSettings:
 
     def lr_share(self, progress: float) -> float:
         """What the learning rate is multiplied by after this share of the training."""
-        return 0.5 * (1.0 + math.cos(math.pi * progress)) if self.decay == "cosine" else 1.0
+        if self.decay == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
+        passed = sum(progress * self.epochs >= epoch - _ROUNDING for epoch in self.decay_epochs)
+        return _STEP**passed if self.decay == "steps" else 1.0
 
 
 @dataclass(frozen=True)

@@ -108,3 +108,14 @@ def _block(target_from_source: Float[np.ndarray, "2 3"]) -> int:
     (xx, xy, _), (yx, yy, _) = target_from_source.tolist()
     shrink = 1.0 / math.sqrt(max(abs(xx * yy - xy * yx), 1e-12))
     return 1 << min(3, max(0, math.floor(math.log2(shrink) + 1e-9)))
+
+
+def pixels_from_stored(
+    unit_from_image: Float[np.ndarray, "N 2 3"], stored_from_image: Float[np.ndarray, "N 2 3"], size: int
+) -> Float[np.ndarray, "N 2 3"]:
+    """Maps from pixels of stored crops to those of crops of `size`, where u = (2 x + 1) / size - 1."""
+    known = np.isfinite(stored_from_image).all((1, 2))[:, None, None]
+    stored = np.where(known, stored_from_image, np.eye(2, 3))
+    linear = unit_from_image[..., :2] @ np.linalg.inv(stored[..., :2])
+    shift = unit_from_image[..., 2:] - linear @ stored[..., 2:]
+    return size / 2.0 * np.concatenate([linear, shift + 1.0 - 1.0 / size], axis=2)

@@ -1,0 +1,120 @@
+"""Pose ResNet (Sensors 2023): a ResNet with attention and atrous convolutions that gives volumetric heat maps of joints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from posekit.errors import FormatError
+from posekit.models.atrous import AtrousPooling
+from posekit.models.attention import Cbam
+from posekit.models.backbone import Backbone, BackboneName
+from posekit.models.soft_argmax import confidences, heat_maps, soft_argmax
+
+_STEM_CHANNELS = 64
+_HEAD_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True)
+class PoseResNetForm:
+    """The layers of a Pose ResNet; the defaults are the paper's where it gives them (see `TrainPoseNetwork`)."""
+
+    backbone: BackboneName = "resnet50"
+    joints: int = 16
+    depth_bins: int = 64
+    cbam: bool = True
+    cbam_reduction: int = 16
+    cbam_bn: bool = True
+    pool: Literal["wasp", "aspp", "none"] = "wasp"
+    rates: tuple[int, int, int] = (2, 3, 4)
+    unipose_extra: bool = False
+    output_stride: Literal[32, 16] = 32
+    deconv_width: int = 256
+    half_cell: bool = True
+
+    def plain(self) -> dict[str, Any]:
+        """For the description of a run."""
+        return asdict(self) | {"rates": list(self.rates)}
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> PoseResNetForm:
+        """From the description of a run; FormatError where something is missing."""
+        names = [field.name for field in fields(PoseResNetForm)]
+        if not isinstance(plain, Mapping) or set(plain) != set(names):
+            got = sorted(plain) if isinstance(plain, Mapping) else type(plain).__name__
+            raise FormatError("this does not describe a Pose ResNet", got=got, accepted=names)
+        return PoseResNetForm(**{**plain, "rates": tuple(plain["rates"])})
+
+
+class PoseResNet(nn.Module):
+    """Trunk, CBAM before its first and after its last stage, WASP, deconvolutions, and one map per joint and depth.
+
+    The heat map has a fourth of the image's sides. All weights but the trunk's are drawn from `seed` alone.
+    """
+
+    def __init__(self, backbone: Backbone, form: PoseResNetForm, seed: int = 0) -> None:
+        super().__init__()
+        self.form = form
+        if form.output_stride == 16:
+            backbone.dilate_last_stage()
+        self.backbone = backbone
+        channels, width = backbone.feature_count, form.deconv_width
+        with torch.device("meta"):
+            # Nothing is drawn here, so the global random numbers stay as they are.
+            self.early = Cbam(_STEM_CHANNELS, form.cbam_reduction, form.cbam_bn) if form.cbam else nn.Identity()
+            self.late = Cbam(channels, form.cbam_reduction, form.cbam_bn) if form.cbam else nn.Identity()
+            pooled = width if form.pool != "none" else channels
+            self.pool = (
+                nn.Identity()
+                if form.pool == "none"
+                else AtrousPooling(channels, width, form.rates, form.pool, form.unipose_extra)
+            )
+            self.deconvolutions = nn.Sequential()
+            for number in range(3 if form.output_stride == 32 else 2):
+                into = nn.ConvTranspose2d(pooled if number == 0 else width, width, 4, stride=2, padding=1, bias=False)
+                self.deconvolutions.extend([into, nn.BatchNorm2d(width), nn.ReLU()])
+            self.head = nn.Conv2d(width, form.joints * form.depth_bins, 1)
+        for part in (self.early, self.late, self.pool, self.deconvolutions, self.head):
+            part.to_empty(device="cpu")
+        self._draw(torch.Generator().manual_seed(seed))
+        self.to(memory_format=torch.channels_last)
+
+    def _draw(self, generator: torch.Generator) -> None:
+        for group in (self.early, self.late, self.pool):
+            for part in group.modules():
+                if isinstance(part, nn.Conv2d):
+                    nn.init.kaiming_normal_(part.weight, generator=generator)
+                elif isinstance(part, nn.Linear):
+                    nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5.0), generator=generator)
+                    bound = 1.0 / math.sqrt(part.in_features)
+                    nn.init.uniform_(part.bias, -bound, bound, generator=generator)
+        for part in [*self.deconvolutions, self.head]:
+            if isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
+                nn.init.normal_(part.weight, std=_HEAD_DEVIATION, generator=generator)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+        for part in self.modules():
+            if isinstance(part, nn.BatchNorm2d) and part not in set(self.backbone.modules()):
+                part.reset_parameters()
+
+    def logits(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B J D h w"]:
+        """The heat maps before softmax, by joint, depth, row and column."""
+        features = self.early(self.backbone.stem(images))
+        features = self.late(self.backbone.stages(features))
+        maps = self.head(self.deconvolutions(self.pool(features)))
+        return maps.reshape(len(maps), self.form.joints, self.form.depth_bins, *maps.shape[2:])
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B J 3"]:
+        """x, y and z of each joint, from -1/2 to 1/2 over the crop."""
+        return soft_argmax(self.logits(images), self.form.half_cell)
+
+    def predict(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J"]]:
+        """The same, and how sure the network is of each joint's place in the image (0 to 1)."""
+        logits = self.logits(images)
+        return soft_argmax(logits, self.form.half_cell), confidences(heat_maps(logits))
