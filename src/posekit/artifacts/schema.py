@@ -140,6 +140,12 @@ DATASET = Kind(
                 "size of the head, 0.6 of the diagonal of its box, px of the original image (MPII); NaN: none",
                 optional=True,
             ),
+            Column(
+                "detections",
+                "int32",
+                "joints that the release's own 2D detector found with a confidence above 0.3 (3DPW)",
+                optional=True,
+            ),
             Column("image", "uint8", "encoded crop (JPEG or PNG)", ragged=True, optional=True),
             Column(
                 "crop_from_image", "float64", "2x3 affine map, px of the image to px of the crop", (2, 3), optional=True
@@ -224,6 +230,7 @@ TRUTH = Kind(
             Column("betas", "float32", "shape coefficients", ("S",)),
             Column("pose", "float32", "axis-angle relative to the parent, rad; row 0 is world_from_body", ("K", 3)),
             Column("translation", "float32", "added after posing (SMPL's convention), world, m", (3,)),
+            Column("gender", "str", "male, female or neutral, where the bodies are of several models", optional=True),
         ),
         "views": (
             *_KEY,

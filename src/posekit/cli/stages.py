@@ -38,9 +38,11 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("synthesize coco", coco.SynthesizeCoco, "posekit.stages.synthesize_coco:synthesize_coco"),
     ("preprocess h36m", data.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
     ("preprocess multiview", data.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
+    ("synthesize 3dpw", threedpw.Synthesize3DPW, "posekit.stages.synthesize_3dpw:synthesize_3dpw"),
     ("preprocess coco", coco.PreprocessCoco, "posekit.stages.preprocess_coco:preprocess_coco"),
     ("preprocess images", prediction.PreprocessImages, "posekit.stages.preprocess_pictures:preprocess_images"),
     ("preprocess video", prediction.PreprocessVideo, "posekit.stages.preprocess_pictures:preprocess_video"),
+    ("preprocess 3dpw", threedpw.Preprocess3DPW, "posekit.stages.preprocess_3dpw:preprocess_3dpw"),
     (
         "pseudo-label surface",
         pseudo_labels.PseudoLabelSurface,
@@ -65,6 +67,7 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("demo", programs.Demo, "posekit.pipelines.demo:demo"),
 )
 """(command as typed, config, module:function of the stage)."""
+    ("eval 3dpw", threedpw.Evaluate3DPW, "posekit.stages.evaluate:evaluate"),
 
 SHARED = frozenset(
     {"register", "predict", "pseudo-label surface", "train lifter", "train regressor", "train deform-and-learn"}

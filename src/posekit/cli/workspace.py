@@ -15,6 +15,7 @@ FILE_NAME = "posekit.toml"
 KEYS: dict[str, dict[str, str]] = {
     "raw": {
         "h36m": "Folder of the raw Human3.6M release.",
+        "3dpw": "Folder of the raw 3DPW release (sequenceFiles/, imageFiles/).",
         "multiview": "Folder of own recordings: videos/, openpose/ and a calibration.",
     },
     "body": {"path": "SMPL-family model file; without it, the body that posekit ships."},
@@ -36,6 +37,9 @@ multiview = "raw/multiview"  # own recording: videos/, openpose/, a calibration 
 device = "auto"              # auto, cpu or cuda
 seed = 0
 """
+# male = "models/SMPL_MALE.pkl"      # 3DPW tells men and women apart
+# female = "models/SMPL_FEMALE.pkl"
+# regressor = "models/J_regressor_h36m.npy"
 
 
 @dataclass(frozen=True)

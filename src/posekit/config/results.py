@@ -19,6 +19,8 @@ EvaluationProtocol = Literal[
     "deform-and-learn",
     "deform-and-learn-train",
     "pose-resnet",
+    "3dpw-spin",
+    "3dpw-vibe",
 ]
 
 Heading = Literal["predictions", "fits", "joints3d", "mean-pose"]

@@ -93,7 +93,7 @@ class _Comparison:
 
     def add(self, rows: slice) -> None:
         keys = Keys.read(self.dataset, "samples", rows)
-        inside = self.wanted[keys.sequence, keys.camera] & (keys.frame % self.protocol.stride == 0)
+        inside = self.wanted[keys.sequence, keys.camera] & wanted_samples(self.dataset, self.protocol, keys, rows)
         self.collected.outside += int((~inside).sum())
         if not inside.any():
             return
@@ -238,6 +238,23 @@ def wanted_views(protocol: Protocol, clips: Sequence[Clip], cameras: Sequence[st
         for clip in clips
     ]
     return np.array(rows, dtype=bool).reshape(len(clips), len(cameras))
+
+
+def wanted_samples(dataset: Artifact, protocol: Protocol, keys: Keys, rows: slice) -> Bool[np.ndarray, "N"]:
+    """Which samples of a block of rows the protocol takes by their frame and by what was detected of them.
+
+    Raises InputError where the protocol asks for detections that the data set does not count.
+    """
+    inside = keys.frame % protocol.stride == 0
+    if not protocol.min_detections:
+        return np.asarray(inside)
+    if not dataset.has("samples", "detections"):
+        raise InputError(
+            f"protocol {protocol.name} selects samples by the release's detections, and the data set does not count them",
+            got=dataset.path,
+            hint="`posekit preprocess 3dpw` makes data sets that do",
+        )
+    return np.asarray(inside & (dataset.read("samples", "detections", rows) >= protocol.min_detections))
 
 
 def pixel_scale(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -172,11 +173,12 @@ class FitSource(Source):
         body: SegmentScaledBody,
         skeleton: Skeleton,
         name: str = "fits",
+        regressor_file: Path | None = None,
     ) -> None:
         check_same_body(artifact, body)
         self.name, self.skeleton = name, skeleton
         self._artifact = artifact
-        self._joints = FitJoints(body, skeleton)
+        self._joints = FitJoints(body, skeleton, regressor_file)
         self._views = FitViews(artifact, dataset_cameras)
 
     def predict(self, keys: Keys) -> Predicted:
@@ -199,9 +201,9 @@ class FitJoints:
     They are the very points that registration fits to labels of that skeleton, posed without the rest of the mesh.
     """
 
-    def __init__(self, body: SegmentScaledBody, skeleton: Skeleton) -> None:
+    def __init__(self, body: SegmentScaledBody, skeleton: Skeleton, regressor_file: Path | None = None) -> None:
         self._body, self._skeleton = body, skeleton
-        self._blends = landmark_blends(body, skeleton)
+        self._blends = landmark_blends(body, skeleton, regressor_file=regressor_file)
         self._columns = [skeleton.index(name) for name in self._blends.names]
 
     def of(self, fits: Mapping[str, np.ndarray]) -> Float[np.ndarray, "N J 3"]:

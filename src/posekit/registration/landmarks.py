@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,19 +36,21 @@ class LandmarkBlends:
         return self.blend + moved
 
 
-def landmark_blends(body: SegmentScaledBody, *skeletons: Skeleton) -> LandmarkBlends:
+def landmark_blends(
+    body: SegmentScaledBody, *skeletons: Skeleton, regressor_file: Path | None = None
+) -> LandmarkBlends:
     """The joints of skeletons that the body can give, each name once, in the skeletons' order.
 
-    Joints of Human3.6M's 17 come from the body's regressor when it has one: their places are those of that data set's
-    markers, which no rig joint shares.
+    Joints of Human3.6M's 17 come from the body's regressor, or that of a file, when there is one: their places are those
+    of that data set's markers, which no rig joint shares.
     """
     data = body.body
     names = tuple(dict.fromkeys(name for skeleton in skeletons for name in skeleton.joints))
     points = landmarks(data, names)
     vertex_weights = points.whole_vertex_weights(body.vertex_count)
     joint_weights = points.joint_weights.double().cpu().numpy().copy()
-    if H36M17 in skeletons and data.h36m_regressor is not None:
-        rows = regressor(data, H36M17)
+    if H36M17 in skeletons and (data.h36m_regressor is not None or regressor_file is not None):
+        rows = regressor(data, H36M17, regressor_file)
         for row, name in enumerate(points.names):
             if name in H36M17:
                 vertex_weights[row], joint_weights[row] = rows[H36M17.index(name)], 0.0

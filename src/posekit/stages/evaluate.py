@@ -13,10 +13,13 @@ from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import DATASET, ERRORS, FITS, JOINTS3D, TRUTH
 from posekit.atomic import replacing
+from posekit.body.gendered import load_gendered
+from posekit.body.landmarks import regressor
 from posekit.body.segment_scaled import SegmentScaledBody
-from posekit.body.smpl_file import load_body
+from posekit.body.smpl_file import BodyData, load_body
 from posekit.config.base import beside
 from posekit.config.results import Evaluate
+from posekit.config.threedpw import Evaluate3DPW
 from posekit.errors import InputError
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.bone_lengths import with_canonical_length
@@ -29,6 +32,7 @@ from posekit.evaluation.vertices import Bodies, compare_vertices
 from posekit.records import cameras_from_columns
 from posekit.stages.device import resolve_device
 from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
+from posekit.skeleton.catalog import H36M17
 
 STAGE = "eval"
 _LOW_COVERAGE = 0.95
@@ -105,7 +109,10 @@ def _open_inputs(settings: Evaluate, stack: ExitStack) -> _Inputs:
             hint="Run `posekit triangulate`, `register` or `predict` first, or name a file with --joints3d, --fits or "
             "--predictions",
         )
-    truth = None if settings.truth is None else stack.enter_context(Artifact(settings.truth, TRUTH))
+    truth_path = optional_input(settings.truth, beside(settings.dataset, "labels", ".truth.h5"))
+    truth = None if truth_path is None else stack.enter_context(Artifact(truth_path, TRUTH))
+    if truth is not None and "dataset" in truth.header.inputs:
+        require_same_source(truth, "dataset", dataset)
     return _Inputs(dataset, evaluated, truth)
 
 
@@ -121,14 +128,15 @@ def _summaries(settings: Evaluate, protocol: Protocol, inputs: _Inputs) -> dict[
     if bodies:
         body = SegmentScaledBody(load_body(settings.body)).to(resolve_device(settings.device))
     for heading, artifact in bodies.items():
-        fitted = FitSource(artifact, cameras, body, dataset.skeleton, heading)
+        fitted = FitSource(artifact, cameras, body, dataset.skeleton, heading, regressor_file)
         summaries[heading] = compare_joints(dataset, fitted, protocol, resampling)
         if inputs.truth is not None:
-            compared = Bodies(artifact, inputs.truth, body, heading)
+            compared = Bodies(artifact, inputs.truth, body, heading, gendered, regressor_file)
             summaries[f"{heading}_vertices"] = compare_vertices(dataset, compared, protocol, resampling)
     if settings.baseline:
         mean_pose = MeanPose(dataset, protocol)
         summary = compare_joints(dataset, mean_pose, protocol, resampling)
+        gendered, regressor_file = _release_bodies(settings)
         about = f"mean of {mean_pose.samples} training samples, joints about the root in the axes of the camera"
         summaries["mean-pose"] = replace(summary, facts={**summary.facts, "baseline": about})
     return summaries
@@ -143,6 +151,19 @@ def _result(settings: Evaluate, header: Header, protocol: Protocol, summaries: M
         "inputs": dict(header.inputs),
         "settings": dict(header.settings),
         "seed": settings.seed,
+def _release_bodies(settings: Evaluate) -> tuple[dict[str, BodyData], Path | None]:
+    """The bodies that the truth of a release is made of, by gender, and the file of the regressor of its joints.
+
+    Raises InputError where the joints of a release that are regressed from bodies cannot be had from the one at hand.
+    """
+    if not isinstance(settings, Evaluate3DPW):
+        return {}, None
+    bodies = load_gendered(settings.body, settings.body_male, settings.body_female)
+    for body in bodies.values():
+        regressor(body, H36M17, settings.regressor)
+    return bodies, settings.regressor
+
+
         "protocol": protocol.to_dict(),
         "results": {name: summary.to_dict() for name, summary in summaries.items()},
         "tables": {name: [list(table) for table in _tables(summary)] for name, summary in summaries.items()},
