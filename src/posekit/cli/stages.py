@@ -22,6 +22,7 @@ from posekit.config import (
     regressor,
     results,
 )
+    threedpw,
 from posekit.config.base import StageConfig
 
 GROUPS = {

@@ -18,7 +18,12 @@ KEYS: dict[str, dict[str, str]] = {
         "3dpw": "Folder of the raw 3DPW release (sequenceFiles/, imageFiles/).",
         "multiview": "Folder of own recordings: videos/, openpose/ and a calibration.",
     },
-    "body": {"path": "SMPL-family model file; without it, the body that posekit ships."},
+    "body": {
+        "path": "SMPL-family model file; without it, the body that posekit ships.",
+        "male": "Body of men, where a data set tells genders apart (3DPW); without it, body.path.",
+        "female": "Body of women; without it, body.path.",
+        "regressor": "J_regressor_h36m.npy that belongs to the body; without it, that of the body's own file.",
+    },
     "run": {"device": "auto, cpu or cuda.", "seed": "Seed of everything random."},
 }
 """Every key that `posekit.toml` may hold, with what it means."""
