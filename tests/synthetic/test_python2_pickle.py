@@ -32,7 +32,7 @@ def check(read: object) -> None:
     assert read["numbers"] == VALUE["numbers"]
     for name in ("single", "bytes", "one", "turned"):
         assert read[name].dtype == VALUE[name].dtype  # type: ignore[attr-defined]  # arrays
-        np.testing.assert_array_equal(read[name], VALUE[name])  # type: ignore[arg-type]  # arrays
+        np.testing.assert_array_equal(read[name], VALUE[name])
     np.testing.assert_array_equal(read["poses"][0], VALUE["poses"][0])  # type: ignore[index]  # a list
     assert read["poses"][1].shape == (0, 72)
 

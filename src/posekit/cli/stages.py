@@ -21,8 +21,8 @@ from posekit.config import (
     pseudo_labels,
     regressor,
     results,
-)
     threedpw,
+)
 from posekit.config.base import StageConfig
 
 GROUPS = {
@@ -37,13 +37,13 @@ GROUPS = {
 COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("synthesize h36m", data.SynthesizeH36M, "posekit.stages.synthesize:synthesize_h36m"),
     ("synthesize coco", coco.SynthesizeCoco, "posekit.stages.synthesize_coco:synthesize_coco"),
+    ("synthesize 3dpw", threedpw.Synthesize3DPW, "posekit.stages.synthesize_3dpw:synthesize_3dpw"),
     ("preprocess h36m", data.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
     ("preprocess multiview", data.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
-    ("synthesize 3dpw", threedpw.Synthesize3DPW, "posekit.stages.synthesize_3dpw:synthesize_3dpw"),
     ("preprocess coco", coco.PreprocessCoco, "posekit.stages.preprocess_coco:preprocess_coco"),
+    ("preprocess 3dpw", threedpw.Preprocess3DPW, "posekit.stages.preprocess_3dpw:preprocess_3dpw"),
     ("preprocess images", prediction.PreprocessImages, "posekit.stages.preprocess_pictures:preprocess_images"),
     ("preprocess video", prediction.PreprocessVideo, "posekit.stages.preprocess_pictures:preprocess_video"),
-    ("preprocess 3dpw", threedpw.Preprocess3DPW, "posekit.stages.preprocess_3dpw:preprocess_3dpw"),
     (
         "pseudo-label surface",
         pseudo_labels.PseudoLabelSurface,
@@ -60,6 +60,7 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ),
     ("predict", prediction.Predict, "posekit.stages.predict:predict"),
     ("eval h36m", results.Evaluate, "posekit.stages.evaluate:evaluate"),
+    ("eval 3dpw", threedpw.Evaluate3DPW, "posekit.stages.evaluate:evaluate"),
     ("eval lifter", lifter.EvaluateLifter, "posekit.stages.evaluate_lifter:evaluate_lifter"),
     ("eval compare", results.Compare, "posekit.stages.compare:compare"),
     ("render", results.Render, "posekit.stages.render:render"),
@@ -68,7 +69,6 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("demo", programs.Demo, "posekit.pipelines.demo:demo"),
 )
 """(command as typed, config, module:function of the stage)."""
-    ("eval 3dpw", threedpw.Evaluate3DPW, "posekit.stages.evaluate:evaluate"),
 
 SHARED = frozenset(
     {"register", "predict", "pseudo-label surface", "train lifter", "train regressor", "train deform-and-learn"}

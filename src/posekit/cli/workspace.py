@@ -37,14 +37,14 @@ multiview = "raw/multiview"  # own recording: videos/, openpose/, a calibration 
 
 [body]
 # path = "models/SMPL_NEUTRAL.pkl"  # without this, the body that posekit ships
+# male = "models/SMPL_MALE.pkl"      # 3DPW tells men and women apart
+# female = "models/SMPL_FEMALE.pkl"
+# regressor = "models/J_regressor_h36m.npy"
 
 [run]
 device = "auto"              # auto, cpu or cuda
 seed = 0
 """
-# male = "models/SMPL_MALE.pkl"      # 3DPW tells men and women apart
-# female = "models/SMPL_FEMALE.pkl"
-# regressor = "models/J_regressor_h36m.npy"
 
 
 @dataclass(frozen=True)

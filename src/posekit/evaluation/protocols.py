@@ -58,9 +58,9 @@ class Protocol:
     canonical_bone_length: float | None = None
     canonical_from: str = ""
     action_average: bool = False
+    min_detections: int = 0
 
     def selects(self, *, subject: str, camera: str, trial: int, frame: int, split: str = "") -> bool:
-    min_detections: int = 0
         """Whether a view of a frame is evaluated. A camera that is not known (empty) is let through."""
         return (
             (not self.subjects or subject in self.subjects)
@@ -163,8 +163,6 @@ _CATALOG = (
         skeleton="mpii16",
         subjects=H36M_TEST,
     ),
-)
-
     Protocol(
         name="3dpw-spin",
         title="3DPW as in SPIN",
@@ -186,6 +184,8 @@ _CATALOG = (
         alignments=("root", "procrustes"),
         min_detections=7,
     ),
+)
+
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _CATALOG}
 
 ALIASES = {"p1": "h36m-hmr-p1", "p2": "h36m-hmr-p2"}

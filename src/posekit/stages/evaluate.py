@@ -30,9 +30,9 @@ from posekit.evaluation.report import Summary
 from posekit.evaluation.sample_errors import write_sample_errors
 from posekit.evaluation.vertices import Bodies, compare_vertices
 from posekit.records import cameras_from_columns
+from posekit.skeleton.catalog import H36M17
 from posekit.stages.device import resolve_device
 from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
-from posekit.skeleton.catalog import H36M17
 
 STAGE = "eval"
 _LOW_COVERAGE = 0.95
@@ -127,6 +127,7 @@ def _summaries(settings: Evaluate, protocol: Protocol, inputs: _Inputs) -> dict[
     bodies = {heading: artifact for heading, artifact in inputs.evaluated.items() if heading != "joints3d"}
     if bodies:
         body = SegmentScaledBody(load_body(settings.body)).to(resolve_device(settings.device))
+        gendered, regressor_file = _release_bodies(settings)
     for heading, artifact in bodies.items():
         fitted = FitSource(artifact, cameras, body, dataset.skeleton, heading, regressor_file)
         summaries[heading] = compare_joints(dataset, fitted, protocol, resampling)
@@ -136,21 +137,11 @@ def _summaries(settings: Evaluate, protocol: Protocol, inputs: _Inputs) -> dict[
     if settings.baseline:
         mean_pose = MeanPose(dataset, protocol)
         summary = compare_joints(dataset, mean_pose, protocol, resampling)
-        gendered, regressor_file = _release_bodies(settings)
         about = f"mean of {mean_pose.samples} training samples, joints about the root in the axes of the camera"
         summaries["mean-pose"] = replace(summary, facts={**summary.facts, "baseline": about})
     return summaries
 
 
-def _result(settings: Evaluate, header: Header, protocol: Protocol, summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    return {
-        "stage": STAGE,
-        "posekit_version": header.version,
-        "fingerprint": header.fingerprint(),
-        "dataset": settings.dataset.name,
-        "inputs": dict(header.inputs),
-        "settings": dict(header.settings),
-        "seed": settings.seed,
 def _release_bodies(settings: Evaluate) -> tuple[dict[str, BodyData], Path | None]:
     """The bodies that the truth of a release is made of, by gender, and the file of the regressor of its joints.
 
@@ -164,6 +155,15 @@ def _release_bodies(settings: Evaluate) -> tuple[dict[str, BodyData], Path | Non
     return bodies, settings.regressor
 
 
+def _result(settings: Evaluate, header: Header, protocol: Protocol, summaries: Mapping[str, Summary]) -> dict[str, Any]:
+    return {
+        "stage": STAGE,
+        "posekit_version": header.version,
+        "fingerprint": header.fingerprint(),
+        "dataset": settings.dataset.name,
+        "inputs": dict(header.inputs),
+        "settings": dict(header.settings),
+        "seed": settings.seed,
         "protocol": protocol.to_dict(),
         "results": {name: summary.to_dict() for name, summary in summaries.items()},
         "tables": {name: [list(table) for table in _tables(summary)] for name, summary in summaries.items()},
