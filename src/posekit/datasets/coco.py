@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from posekit.datasets import photographs
 from posekit.datasets.densepose_annotations import HALF_PIXEL, DensePoints, read_points
 from posekit.datasets.json_stream import array_items, object_value
+from posekit.datasets.photographs import read_photograph
 from posekit.errors import ConfigError, FormatError, MissingFileError
 from posekit.records import Camera
 from posekit.skeleton.catalog import COCO17
@@ -47,8 +48,6 @@ _DENSEPOSE = {
 
 _SPLIT = {"train2014": "train", "valminusminival2014": "train", "val2014": "test"}
 _PART_OF_RELEASE = {"train2014": "train", "valminusminival2014": "val", "val2014": "val"}
-_END_OF_JPEG = b"\xff\xd9"
-_TAIL = 4096
 
 
 @dataclass(frozen=True)
@@ -315,33 +314,16 @@ def read_picture(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
     """The image (RGB). Raises MissingFileError without a file, FormatError where it is damaged or of another size."""
     if picture.file is None:
         raise MissingFileError("picture not found", got=picture.image_id)
-    try:
-        content = picture.file.read_bytes()
-    except OSError as error:
-        raise FormatError("a picture cannot be read", got=f"{picture.file}: {error}") from error
-    # Decoders paint what is missing of a truncated file grey and say nothing.
-    if picture.file.suffix.lower() in (".jpg", ".jpeg") and _END_OF_JPEG not in content[-_TAIL:]:
-        raise FormatError("a picture is cut short", got=picture.file, hint="Copy it from its source again")
-    # Annotations are in the pixels of the file as stored.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    if image is None:
-        raise FormatError("a picture cannot be read", got=picture.file, accepted="JPEG or PNG")
+    image = read_photograph(picture.file)
     if image.shape[:2] != (picture.height, picture.width):
         raise FormatError(
             "a picture is not of the size that the annotations say",
             got=f"{image.shape[1]}x{image.shape[0]} of {picture.file}",
             accepted=f"{picture.width}x{picture.height}",
         )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return image
 
 
 def shared_camera() -> Camera:
-    """The one camera of all pictures: its lens is a guess (a field of view of 56 degrees) and its pose is unknown.
-
-    COCO says nothing of cameras, and pictures differ in size; only weak perspective means anything for them.
-    """
-    side = 640
-    middle = side / 2 - HALF_PIXEL
-    intrinsics = np.array([[600.0, 0.0, middle], [0.0, 600.0, middle], [0.0, 0.0, 1.0]])
-    return Camera("coco", side, side, intrinsics, posed=False)
+    """The one camera of all pictures; see `photographs.shared_camera`."""
+    return photographs.shared_camera("coco", 640)
