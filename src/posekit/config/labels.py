@@ -14,7 +14,17 @@ class Triangulate(SeededConfig):
     """`posekit triangulate`: 3D joints from several views."""
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
-    output: Path | None = write_path(None, "Joints to write; default: labels/NAME.joints3d.h5.")
+    keypoints: Path | None = read_path(
+        None, "2D key points made by `posekit pseudo-label keypoints`; default: those that the data set has."
+    )
+    output: Path | None = write_path(
+        None, "Joints to write; default: labels/NAME.joints3d.h5, or labels/NAME.view3d.h5 with --views pairs."
+    )
+    views: Literal["rig", "pairs"] = setting(
+        "rig",
+        "Joints in one world from all views together, or for each image a label in its own camera's frame from pairs of "
+        "neighbouring views (Pose ResNet, EpipolarPose).",
+    )
     cameras: CameraKnowledge = setting("known", "Use the calibrated poses, or intrinsics alone (epipolar geometry).")
     min_confidence: float = setting(0.3, "Key points below this confidence are not used.", ge=0, le=1)
     max_error_px: float = setting(
@@ -26,6 +36,20 @@ class Triangulate(SeededConfig):
     pool_frames: int = setting(200, "Frames of one subject pooled to find the geometry of a camera pair.", ge=1)
     stature: float | None = setting(None, "Known stature of the person (m); intrinsics only, sets the scale.", gt=0)
     baseline: float | None = setting(None, "Known distance of the first camera pair (m); sets the scale.", gt=0)
+    method: Literal["poly", "dlt", "iter_ls"] = setting(
+        "poly",
+        "With --views pairs: optimal correction and linear triangulation (paper), linear alone, or iterative least squares.",
+    )
+    merge: Literal["average", "best", "random"] = setting(
+        "average",
+        "With --views pairs, where a camera has two neighbours: the mean of both labels after scale alignment, the one of the "
+        "smaller reprojection error, or either at random.",
+    )
+    scale: Literal["limbs", "cameras"] = setting(
+        "limbs",
+        "With --views pairs and intrinsics: metres from the lengths of limbs, one factor per person and pair, or from the known "
+        "distance of the cameras.",
+    )
 
 
 class Register(SeededConfig):

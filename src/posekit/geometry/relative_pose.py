@@ -142,6 +142,15 @@ def relative_pose(
     return pose
 
 
+def judge_pose(
+    pair: ImagePair, rotation: Float[Tensor, "3 3"], translation: Float[Tensor, "3"], settings: RelativePoseSettings
+) -> PairQuality:
+    """How well a pose that is known otherwise explains the matches; inliers are those within the threshold."""
+    threshold = settings.robust.threshold_px
+    distances = sampson_distance(pair.fundamental(rotation, translation), pair.first, pair.second).abs()
+    return _quality(pair, rotation, translation, distances <= threshold, threshold)
+
+
 def _pose_at_threshold(pair: ImagePair, generator: torch.Generator, settings: RelativePoseSettings) -> RelativePose:
     first, second = pair.normalized()
     if settings.solver == "e5" and len(first) >= SAMPLE:

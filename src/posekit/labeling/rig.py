@@ -23,6 +23,7 @@ from posekit.geometry.relative_pose import (
     PairQuality,
     RelativePoseSettings,
     find_weakness,
+    judge_pose,
     relative_pose,
 )
 from posekit.geometry.triangulation import (
@@ -114,16 +115,7 @@ def _estimated_pair(
     cameras: Cameras, pooled: PooledPoints, settings: RigSettings, names: Sequence[str], which: tuple[int, int]
 ) -> PairGeometry | None:
     first, second = which
-    both = (pooled.weights[:, first] > 0) & (pooled.weights[:, second] > 0)
-    pair = ImagePair(
-        pooled.pixels[both, first],
-        pooled.pixels[both, second],
-        cameras.intrinsics[first].double(),
-        cameras.intrinsics[second].double(),
-        cameras.image_size[first].double(),
-        cameras.image_size[second].double(),
-        f"{names[first]} - {names[second]}",
-    )
+    pair = _image_pair(cameras, pooled, names, which)
     # A generator of its own, so that the result does not depend on which pairs are worked on, nor in what order.
     generator = torch.Generator(device=pooled.pixels.device).manual_seed(settings.seed)
     try:
@@ -139,6 +131,39 @@ def _estimated_pair(
         pair.fundamental(pose.rotation, pose.translation),
         pose.quality,
         "" if problem is None else f"{problem[0]} is {problem[1]}, accepted: {problem[2]}",
+    )
+
+
+def known_pairs(
+    cameras: Cameras, pooled: PooledPoints, settings: RigSettings, names: Sequence[str]
+) -> list[PairGeometry]:
+    """The two-view geometry of camera pairs whose poses are known, judged by the pooled points; none is called weak."""
+    found = []
+    for first, second in settings.pairs or combinations(range(len(cameras)), 2):
+        views = cameras.to(dtype=torch.float64)
+        rotation = views.rotation[second] @ views.rotation[first].T
+        shift = views.translation[second] - rotation @ views.translation[first]
+        translation = shift / torch.linalg.vector_norm(shift)
+        pair = _image_pair(cameras, pooled, names, (first, second))
+        quality = judge_pose(
+            pair, rotation, translation, _scaled(settings.pose, _image_scale(cameras[[first, second]]))
+        )
+        fundamental = pair.fundamental(rotation, translation)
+        found.append(PairGeometry(first, second, rotation, translation, fundamental, quality, ""))
+    return found
+
+
+def _image_pair(cameras: Cameras, pooled: PooledPoints, names: Sequence[str], which: tuple[int, int]) -> ImagePair:
+    first, second = which
+    both = (pooled.weights[:, first] > 0) & (pooled.weights[:, second] > 0)
+    return ImagePair(
+        pooled.pixels[both, first],
+        pooled.pixels[both, second],
+        cameras.intrinsics[first].double(),
+        cameras.intrinsics[second].double(),
+        cameras.image_size[first].double(),
+        cameras.image_size[second].double(),
+        f"{names[first]} - {names[second]}",
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from posekit.artifacts.files import Artifact
 from posekit.errors import InputError
+from posekit.registration.bodies import KeyedRows, pack_keys
 
 BLOCK = 4096
 """Moments read at once; a few hundred bytes each."""
@@ -30,10 +31,15 @@ class Moments(NamedTuple):
 
 
 class MultiviewIndex:
-    """Which rows of a data set show the same moment, without reading more than their keys."""
+    """Which rows of a data set show the same moment, without reading more than their keys.
 
-    def __init__(self, dataset: Artifact) -> None:
+    Key points are those of the data set, or those that `keypoints` holds for its samples.
+    """
+
+    def __init__(self, dataset: Artifact, keypoints: Artifact | None = None) -> None:
         self._dataset = dataset
+        self._keypoints = keypoints
+        self._rows_of_keypoints = None if keypoints is None else _matching_rows(dataset, keypoints)
         keys = {name: dataset.read("samples", name) for name in ("sequence", "person", "frame", "camera")}
         self._order = np.lexsort((keys["camera"], keys["frame"], keys["person"], keys["sequence"]))
         self._keys = {name: values[self._order] for name, values in keys.items()}
@@ -97,7 +103,7 @@ class MultiviewIndex:
         counts = np.diff(self._starts)[moments]
         begin = np.repeat(self._starts[moments] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
         rows = begin + np.arange(int(counts.sum()))
-        values = self._dataset.read("samples", "keypoints2d", self._order[rows]).astype(np.float64)
+        values = self._values(self._order[rows])
         shape = (len(moments), len(cameras), values.shape[1])
         keypoints, confidence = np.full((*shape, 2), np.nan), np.zeros(shape)
         moment = np.repeat(np.arange(len(moments)), counts)
@@ -114,3 +120,19 @@ class MultiviewIndex:
             keypoints,
             confidence,
         )
+
+    def _values(self, rows: np.ndarray) -> Float[np.ndarray, "N J 3"]:
+        if self._keypoints is None or self._rows_of_keypoints is None:
+            return self._dataset.read("samples", "keypoints2d", rows).astype(np.float64)
+        found = self._rows_of_keypoints[rows]
+        values = np.full((len(rows), len(self._keypoints.skeleton), 3), np.nan)
+        there = found >= 0
+        values[there] = self._keypoints.read("samples", "keypoints2d", found[there])
+        return values
+
+
+def _matching_rows(dataset: Artifact, keypoints: Artifact) -> Int[np.ndarray, " N"]:
+    """For each sample the row of its key points, -1 where there is none."""
+    names = ("sequence", "frame", "person", "camera")
+    index = KeyedRows(pack_keys(*(keypoints.read("samples", name) for name in names)))
+    return index.find(pack_keys(*(dataset.read("samples", name) for name in names)))

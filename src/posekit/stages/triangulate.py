@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +12,89 @@ from jaxtyping import Bool
 
 from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, JOINTS3D
+from posekit.artifacts.schema import DATASET, JOINTS3D, KEYPOINTS, VIEW_LABELS
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.config.base import beside
 from posekit.config.labels import Triangulate
-from posekit.errors import DataError
+from posekit.errors import ConfigError, DataError
 from posekit.labeling.anthropometry import PLAUSIBLE, why_implausible
 from posekit.labeling.rig import PairGeometry
 from posekit.progress import track
 from posekit.records import camera_columns, cameras_from_columns, clips_from_columns
 from posekit.stages.multiview import Moments, MultiviewIndex
-from posekit.stages.report import StageReport, input_digests
+from posekit.stages.report import StageReport, input_digests, require_same_source
+from posekit.stages.triangulation_pairs import label_report, label_views
 from posekit.stages.triangulation_quality import ONE_CAMERA, RAW, WRITTEN, TriangulationQuality
 from posekit.stages.triangulation_report import STAGE, triangulation_facts, triangulation_report
 from posekit.stages.triangulation_session import Session, Source, joints_of, prepare_session, with_noise
+
+VIEW_ENDING = ".view3d.h5"
 
 
 def triangulate(config: Triangulate) -> StageReport:
     """Writes 3D joints of every person and moment seen by two cameras or more.
 
     With cameras "intrinsics" the poses of the cameras are found first, from the key points themselves; the world is then
-    the frame of each session's first camera. Raises InputError where poses are needed and not known, DataError where
+    the frame of each session's first camera. With views "pairs" every image gets a label in its own camera's frame instead,
+    made from it and a neighbouring view. Raises InputError where poses are needed and not known, DataError where
     nothing can be triangulated or no reliable geometry can be had.
     """
-    output = config.output or beside(config.dataset, "labels", ".joints3d.h5")
-    with Artifact(config.dataset, DATASET) as dataset:
-        facts: dict[str, Any] = {}
+    kind, ending = (VIEW_LABELS, VIEW_ENDING) if config.views == "pairs" else (JOINTS3D, ".joints3d.h5")
+    output = config.output or beside(config.dataset, "labels", ending)
+    show = label_report if config.views == "pairs" else triangulation_report
+    with ExitStack() as stack:
+        dataset = stack.enter_context(Artifact(config.dataset, DATASET))
+        keypoints = _open_keypoints(config, dataset, stack)
+        skeleton = dataset.skeleton if keypoints is None else keypoints.skeleton
+        facts: dict[str, Any] = {"keypoints_source": _keypoints_source(dataset, keypoints)}
         header = Header(
-            JOINTS3D.name,
+            kind.name,
             STAGE,
             config.settings(),
-            input_digests(dataset=dataset),
-            dataset.skeleton,
+            input_digests(dataset=dataset, keypoints=keypoints),
+            skeleton,
             config.seed,
             facts,
         )
         if not config.force and is_current(output, header):
-            with Artifact(output, JOINTS3D) as earlier:
-                return triangulation_report(output, earlier.header.facts, skipped=True)
-        index = MultiviewIndex(dataset)
+            with Artifact(output, kind) as earlier:
+                return show(output, earlier.header.facts, skipped=True)
+        index = MultiviewIndex(dataset, keypoints)
         if config.dry_run:
             frames = sum(len(index.moments(session)) for session in index.sessions)
             return StageReport(STAGE, [], notes=[f"would triangulate {frames} frames of {dataset.path.name}"])
         _refuse_single_views(index, dataset)
-        _work(config, dataset, index, output, header, facts)
-    return triangulation_report(output, facts, skipped=False)
+        records = cameras_from_columns(dataset.table("cameras"))
+        source = Source(config, index, records, clips_from_columns(dataset.table("sequences")), skeleton)
+        if config.views == "pairs":
+            with ArtifactWriter(output, header) as writer:
+                facts.update(label_views(config, source, writer))
+        else:
+            _check_settings(config)
+            _work(source, dataset, output, header, facts)
+    return show(output, facts, skipped=False)
+
+
+def _open_keypoints(config: Triangulate, dataset: Artifact, stack: ExitStack) -> Artifact | None:
+    if config.keypoints is None:
+        return None
+    keypoints = stack.enter_context(Artifact(config.keypoints, KEYPOINTS))
+    require_same_source(keypoints, "dataset", dataset)
+    return keypoints
+
+
+def _keypoints_source(dataset: Artifact, keypoints: Artifact | None) -> str:
+    """Where key points come from: annotated or projected ones are the truth, whoever stores them."""
+    if keypoints is not None:
+        return str(keypoints.header.facts.get("source", "unknown"))
+    return "truth" if dataset.has("samples", "joints3d") else "dataset"
+
+
+def _check_settings(config: Triangulate) -> None:
+    defaults = {name: Triangulate.model_fields[name].default for name in ("method", "merge", "scale")}
+    given = [name for name, default in defaults.items() if getattr(config, name) != default]
+    if given:
+        raise ConfigError("these settings are for --views pairs", got=", ".join(f"--{name}" for name in given))
 
 
 def _refuse_single_views(index: MultiviewIndex, dataset: Artifact) -> None:
@@ -67,13 +106,9 @@ def _refuse_single_views(index: MultiviewIndex, dataset: Artifact) -> None:
         )
 
 
-def _work(
-    config: Triangulate, dataset: Artifact, index: MultiviewIndex, output: Path, header: Header, facts: dict[str, Any]
-) -> None:
-    records = cameras_from_columns(dataset.table("cameras"))
-    clips = clips_from_columns(dataset.table("sequences"))
-    source = Source(config, index, records, clips, dataset.skeleton)
-    quality = TriangulationQuality(len(records), dataset.skeleton)
+def _work(source: Source, dataset: Artifact, output: Path, header: Header, facts: dict[str, Any]) -> None:
+    config, index, records = source.config, source.index, source.cameras
+    quality = TriangulationQuality(len(records), source.skeleton)
     used, sessions = list(records), []
     with ArtifactWriter(output, header) as writer:
         for name in track(list(index.sessions), "triangulate", unit="session"):

@@ -113,7 +113,7 @@ def _with_cameras(source: Source, name: str) -> Session:
             )
         return Session(name, stack_cameras(chosen), chosen)
     cameras = stack_cameras(chosen)
-    pooled = source.read(name, _spread(moments, config.pool_frames))
+    pooled = source.read(name, spread(moments, config.pool_frames))
     rig = _found_rig(config, cameras, pooled, [camera.name for camera in chosen])
     scale = _scale(config, rig.cameras, pooled, source.skeleton)
     posed = replace(rig.cameras, translation=rig.cameras.translation * scale)
@@ -129,19 +129,24 @@ def _with_cameras(source: Source, name: str) -> Session:
     )
     if not all(camera.posed for camera in chosen):
         return session
-    sample = source.read(name, _spread(moments, _AGREEMENT_MOMENTS))
+    sample = source.read(name, spread(moments, _AGREEMENT_MOMENTS))
     return replace(session, agreement=_agreement(config, cameras, posed, sample))
 
 
 def _found_rig(config: Triangulate, cameras: Cameras, pooled: Moments, names: list[str]) -> Rig:
+    settings = pooling_settings(config, pooled)
+    return estimate_rig(
+        cameras, torch.from_numpy(pooled.keypoints), torch.from_numpy(pooled.confidence), names, settings
+    )
+
+
+def pooling_settings(config: Triangulate, pooled: Moments) -> RigSettings:
+    """How the geometry of camera pairs is found from pooled moments."""
     settings = RigSettings(frames=config.pool_frames, seed=config.seed)
-    settings = replace(
+    return replace(
         settings,
         min_confidence=max(config.min_confidence, min(settings.min_confidence, _middling_confidence(pooled))),
         pose=replace(settings.pose, solver=config.pose_solver),
-    )
-    return estimate_rig(
-        cameras, torch.from_numpy(pooled.keypoints), torch.from_numpy(pooled.confidence), names, settings
     )
 
 
@@ -151,7 +156,8 @@ def _middling_confidence(pooled: Moments) -> float:
     return float(np.quantile(seen, 0.25)) if len(seen) else 0.0
 
 
-def _spread(moments: np.ndarray, count: int) -> np.ndarray:
+def spread(moments: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` moments, evenly chosen."""
     return moments[np.unique(np.linspace(0, len(moments) - 1, min(count, len(moments))).round().astype(int))]
 
 
@@ -216,7 +222,7 @@ def _measured_bones(source: Source, session: Session) -> dict[Person, BonePrior]
     found = {}
     for subject, person in sorted({(str(s), int(p)) for s, p in zip(subjects, people, strict=True)}):
         own = moments[(subjects == subject) & (people == person)]
-        sample = source.read(session.name, _spread(own, source.config.pool_frames))
+        sample = source.read(session.name, spread(own, source.config.pool_frames))
         points, _ = _points(source.config, session.cameras, sample)
         found[subject, person] = measure_bones(_evidence(session.cameras, points), source.skeleton.bones)
     return found

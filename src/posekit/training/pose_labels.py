@@ -177,12 +177,12 @@ class SpatialJoints:
         joints = dataset.read("samples", "joints3d", rows).astype(np.float64)
         pixels = dataset.read("samples", "keypoints2d", rows)[..., :2].astype(np.float64)
         known = np.isfinite(joints).all(axis=2) & np.isfinite(pixels).all(axis=2)
-        return SpatialJoints(dataset.skeleton, joints, pixels, known.astype(np.float64))
+        return SpatialJoints(dataset.skeleton, joints, pixels, np.asarray(known, dtype=np.float64))
 
     @staticmethod
     def labelled(labels: Artifact, rows: Int[np.ndarray, " N"]) -> SpatialJoints:
         """Rows of labels made from two views; those of frames that the filter refused have no weight."""
-        weights = labels.read("samples", "weights", rows).astype(np.float64)
+        weights: np.ndarray = labels.read("samples", "weights", rows).astype(np.float64)
         weights[~labels.read("samples", "ok", rows)] = 0.0
         return SpatialJoints(
             labels.skeleton,
