@@ -53,7 +53,10 @@ class PreprocessVideo(PreprocessPictures):
 
 
 class Predict(SeededConfig):
-    """`posekit predict`: bodies of the people in images or videos, by a trained model, optionally refined."""
+    """`posekit predict`: bodies or joints of the people in images or videos, by a trained model.
+
+    What trained the model decides which: a regressor gives bodies, optionally refined, and a Pose ResNet joints.
+    """
 
     recipes: ClassVar[str] = "predict"
 
@@ -74,6 +77,24 @@ class Predict(SeededConfig):
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     split: Literal["all", "train", "test"] = setting("all", "Sequences to predict.")
     precision: Precision = setting("32-true", "Arithmetic of the network; bf16-mixed is faster on recent hardware.")
+    root_depth: Literal["none", "gt"] = setting(
+        "none",
+        "Pose ResNet: what makes metres. none: joints about the root, all bones together --canonical long; gt: the true depth "
+        "of the root and the camera, which tells size and perspective (EpipolarPose's evaluation).",
+    )
+    perspective: Literal["weak", "camera"] = setting(
+        "weak",
+        "Pose ResNet without the depth of the root: joints as they lie in the crop (weak), or along the rays of the camera, "
+        "which takes its intrinsics and no depth; better where people stand aside.",
+    )
+    canonical: Literal["constant", "training"] = setting(
+        "constant",
+        "Pose ResNet without the depth of the root: bone length of everybody, 4.150 m or that of the average training "
+        "subject of the data set.",
+    )
+    stature: float | None = setting(
+        None, "Pose ResNet without the depth of the root: height of everybody (m), instead of --canonical.", gt=0
+    )
     refine: bool = setting(False, "Refine predictions by a short registration to the labels that there are.")
     dense: Path | None = read_path(
         None, "Dense correspondences to refine with; default: labels/NAME.dense.h5 when it is there."

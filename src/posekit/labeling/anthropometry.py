@@ -24,6 +24,9 @@ _LIMB_LENGTHS_OF_STATURE = {
 }
 """Shares of the stature (Drillis and Contini 1966)."""
 
+CANONICAL_STATURE = sum(LIMB_LENGTHS.values()) / sum(_LIMB_LENGTHS_OF_STATURE.values())
+"""Metres; the stature of a person whose limbs are together as long as those of `LIMB_LENGTHS`."""
+
 REASONS = ("", "no pelvis or hips", "over a quarter of the joints dropped", "left and right limbs unlike")
 PLAUSIBLE = 0
 

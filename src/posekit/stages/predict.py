@@ -15,7 +15,7 @@ import numpy as np
 from posekit import parallel
 from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import CORRESPONDENCES, DATASET, FITS
+from posekit.artifacts.schema import CORRESPONDENCES, DATASET, FITS, POSES
 from posekit.artifacts.shards import ShardedArtifact
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
@@ -37,6 +37,7 @@ from posekit.registration.verdicts import VerdictRules
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
 from posekit.stages.pictures import make_data_set
+from posekit.stages.predict_poses import POSE_STAGES, PoseWork, check_pose_settings, pose_report
 from posekit.stages.prediction_network import PredictionNetwork
 from posekit.stages.report import (
     StageReport,
@@ -45,6 +46,7 @@ from posekit.stages.report import (
     optional_input,
     require_same_source,
 )
+from posekit.training.runs import stage_of
 from posekit.training.stored_crops import StoredCrops
 
 STAGE = "predict"
@@ -85,11 +87,13 @@ class Outcome:
 def predict(config: Predict) -> StageReport:
     """Writes `predictions/NAME.h5`: one body for every person in every picture; skips work that is there already.
 
-    A killed run is taken up where it stopped, and several processes share the work. Raises ConfigError for settings that
-    exclude each other, InputError for a model or labels that do not fit the data set or the body, DataError where no
-    sample is left.
+    With a Pose ResNet it is joints instead of a body. A killed run is taken up where it stopped, and several processes share
+    the work. Raises ConfigError for settings that exclude each other or mean nothing for the model, InputError for a model
+    or labels that do not fit the data set or the body, DataError where no sample is left.
     """
     _check_settings(config)
+    model_stage = stage_of(config.model)
+    check_pose_settings(config, model_stage)
     notes: list[str] = []
     path = _dataset(config, notes)
     output = config.output or beside(path, "predictions", ".h5")
@@ -97,11 +101,7 @@ def predict(config: Predict) -> StageReport:
         return StageReport(STAGE, [], notes=[*notes, f"would write {output}"])
     with ExitStack() as stack:
         dataset = stack.enter_context(Artifact(path, DATASET))
-        dense_path = optional_input(config.dense, beside(path, "labels", ".dense.h5"))
-        dense = open_optional(dense_path, CORRESPONDENCES)
-        if dense is not None:
-            stack.enter_context(dense)
-        work = _Work(config, dataset, dense)
+        work = _pose_work(config, dataset) if model_stage in POSE_STAGES else _body_work(config, dataset, stack)
         if not config.force and is_current(output, work.header):
             return _report(config, output, notes, skipped=True)
         shards = ShardedArtifact(output, work.header, -(-len(work.bodies) // _SHARD_ROWS))
@@ -116,9 +116,20 @@ def predict(config: Predict) -> StageReport:
             work.write(shards, index)
         parallel.wait_for_all()
         if parallel.is_main():
-            _join(shards, dataset)
+            work.join(shards)
         parallel.wait_for_all()
     return _report(config, output, notes, skipped=False, milliseconds=work.milliseconds())
+
+
+def _pose_work(config: Predict, dataset: Artifact) -> PoseWork:
+    return PoseWork(config, dataset, _bodies(dataset, config.split), _SHARD_ROWS)
+
+
+def _body_work(config: Predict, dataset: Artifact, stack: ExitStack) -> _Work:
+    dense = open_optional(optional_input(config.dense, beside(dataset.path, "labels", ".dense.h5")), CORRESPONDENCES)
+    if dense is not None:
+        stack.enter_context(dense)
+    return _Work(config, dataset, dense)
 
 
 def _check_settings(config: Predict) -> None:
@@ -164,7 +175,7 @@ class _Work:
     """Everything that predicts the bodies of one data set."""
 
     def __init__(self, config: Predict, dataset: Artifact, dense: Artifact | None) -> None:
-        self._config = config
+        self._config, self._dataset = config, dataset
         device = resolve_device(config.device)
         self._body = SegmentScaledBody(load_body(config.body)).to(device)
         _check_dense(dense, dataset, self._body)
@@ -222,6 +233,16 @@ class _Work:
         with shards.writer(index) as writer:
             writer.append("fits", _columns(bodies, judged, crops[:, 0], reasons))
             writer.header = replace(writer.header, facts={**writer.header.facts, "outcome": outcome.plain()})
+
+    def join(self, shards: ShardedArtifact) -> None:
+        """Makes the shards one file."""
+        outcome = Outcome()
+        for index in range(shards.count):
+            with Artifact(shards.part(index)) as shard:
+                outcome.add(shard.header.facts["outcome"])
+        header = replace(shards.header, facts={**shards.header.facts, "outcome": outcome.plain()})
+        cameras = camera_columns(cameras_from_columns(self._dataset.table("cameras")))
+        ShardedArtifact(shards.path, header, shards.count).join({"cameras": cameras})
 
     def milliseconds(self) -> dict[str, float]:
         """Time for each image, of what this process did."""
@@ -311,16 +332,6 @@ def _columns(bodies: BodyRows, judged: Judged, crops: np.ndarray, reasons: Seque
     }
 
 
-def _join(shards: ShardedArtifact, dataset: Artifact) -> None:
-    outcome = Outcome()
-    for index in range(shards.count):
-        with Artifact(shards.part(index)) as shard:
-            outcome.add(shard.header.facts["outcome"])
-    header = replace(shards.header, facts={**shards.header.facts, "outcome": outcome.plain()})
-    cameras = camera_columns(cameras_from_columns(dataset.table("cameras")))
-    ShardedArtifact(shards.path, header, shards.count).join({"cameras": cameras})
-
-
 def _report(
     config: Predict,
     output: Path,
@@ -330,7 +341,9 @@ def _report(
     milliseconds: Mapping[str, float] | None = None,
 ) -> StageReport:
     outcome = Outcome()
-    with Artifact(output, FITS) as fits:
+    with Artifact(output) as fits:
+        if fits.kind is POSES:
+            return pose_report(fits, notes, skipped=skipped, milliseconds=milliseconds)
         ok = fits.read("fits", "ok")
         outcome.add(fits.header.facts["outcome"])
     means = {

@@ -55,21 +55,18 @@ class LoadedRun:
         return state
 
 
+def stage_of(path: Path) -> str:
+    """What trained the model in a run folder, without reading the weights; raises as `load_run`."""
+    return str(_finished(path)["stage"])
+
+
 def load_run(path: Path) -> LoadedRun:
     """The trained model in a run folder.
 
     Raises MissingFileError where there is none (or its training has not finished), FormatError for a folder of another
     kind and ArtifactError for a damaged one.
     """
-    if not path.is_dir():
-        raise MissingFileError("there is no run folder", got=path, hint="Train a model first")
-    if not (path / CONFIG).is_file() or not (path / WEIGHTS).is_file():
-        if (path / CHECKPOINT).is_file():
-            raise MissingFileError(
-                "the training has not finished", got=path, hint="Run its command again; it goes on where it stopped"
-            )
-        raise MissingFileError("this is not a run folder", got=path, accepted=f"a folder with {CONFIG} and {WEIGHTS}")
-    config = _read_config(path / CONFIG)
+    config = _finished(path)
     digest = file_digest(path / WEIGHTS)
     if digest != config["weights_digest"]:
         raise ArtifactError(
@@ -86,6 +83,19 @@ def load_run(path: Path) -> LoadedRun:
         digest,
         weights,
     )
+
+
+def _finished(path: Path) -> dict[str, Any]:
+    """The description of the trained model in a run folder."""
+    if not path.is_dir():
+        raise MissingFileError("there is no run folder", got=path, hint="Train a model first")
+    if not (path / CONFIG).is_file() or not (path / WEIGHTS).is_file():
+        if (path / CHECKPOINT).is_file():
+            raise MissingFileError(
+                "the training has not finished", got=path, hint="Run its command again; it goes on where it stopped"
+            )
+        raise MissingFileError("this is not a run folder", got=path, accepted=f"a folder with {CONFIG} and {WEIGHTS}")
+    return _read_config(path / CONFIG)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
