@@ -20,7 +20,8 @@ from posekit.camera_stack import stack_cameras
 from posekit.geometry.conventions import Y_UP_FROM_Z_UP
 from posekit.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from posekit.records import Camera, Clip, camera_columns, clip_columns
-from posekit.skeleton.catalog import H36M17
+from posekit.skeleton.catalog import H36M17, MPII16
+from posekit.skeleton.mapping import joint_map
 
 FRAMES = 6
 STEP = 5
@@ -136,6 +137,34 @@ class Recording:
         with ArtifactWriter(path, header) as writer:
             writer.append("cameras", camera_columns(self.cameras))
             writer.append("fits", fits | changes)
+        return path
+
+    def write_poses(self, *, metric: bool = False, **changes: Any) -> Path:
+        """The true joints as predictions of a Pose ResNet: in the frame of the camera (`metric`), or about the root."""
+        with Artifact(self.dataset) as dataset:
+            truth = joint_map(H36M17, MPII16).points(dataset.read("samples", "joints3d").astype(np.float64))
+            columns: dict[str, Any] = {n: dataset.read("samples", n) for n in (*self.keys, "camera")}
+        columns["keypoints2d"] = np.ones((*truth.shape[:2], 3))
+        for number, camera in enumerate(self.cameras):
+            rows = columns["camera"] == number
+            seen = stack_cameras([camera])[0].project_camera(torch.from_numpy(truth[rows]))
+            columns["keypoints2d"][rows, :, :2] = seen.numpy()
+        root = MPII16.index("pelvis")
+        columns |= {
+            "joints3d": truth if metric else truth - truth[:, [root]],
+            "ok": np.ones(len(truth), dtype=bool),
+            "reason": [""] * len(truth),
+        }
+        facts = {
+            "root_depth": "gt" if metric else "none",
+            "frame": "in the frame of the camera" if metric else "about the root",
+            "scale": "as it is in truth",
+        }
+        path = self.root / "predictions" / "toy.h5"
+        header = Header("poses", "test", inputs=self._made_from_dataset(), skeleton=MPII16, facts=facts)
+        with ArtifactWriter(path, header) as writer:
+            writer.append("cameras", camera_columns(self.cameras))
+            writer.append("samples", columns | changes)
         return path
 
     def write_truth(self) -> Path:

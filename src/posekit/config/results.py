@@ -47,9 +47,15 @@ class Evaluate(SeededConfig):
         "Bone length that the protocols deform-and-learn rescale to: that of the average training subject of the data "
         "set, or 4.150 m; 4.150 m as well where the data set has no training subjects with ground truth.",
     )
+    nmpjpe_scale: Literal["lsq", "procrustes"] = setting(
+        "lsq", "Scale of N-MPJPE: the best by least squares, or that of the full similarity (EpipolarPose's code)."
+    )
     headings: tuple[Heading, ...] = setting((), "What to evaluate; empty: all that is there.")
     baseline: bool = setting(False, "Evaluate the mean pose of the training samples, too.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)
+    histogram: bool = runtime(
+        False, "Draw the errors of each joint, their means and their spread, beside the result: NAME.joints.png."
+    )
     device: Device = runtime("auto", "auto, cpu or cuda.")
 
 
@@ -59,10 +65,18 @@ class Render(StageConfig):
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
     raw: Path | None = read_path(None, "Folder of the original frames; default: where preprocess read them.")
     joints3d: Path | None = read_path(None, "Joints to draw; default: labels/NAME.joints3d.h5 when it is there.")
-    fits: Path | None = read_path(None, "Fits to draw; default: fits/NAME.h5, else predictions/NAME.h5.")
+    fits: Path | None = read_path(
+        None, "Fits, or predicted joints, to draw; default: fits/NAME.h5, else predictions/NAME.h5."
+    )
+    model: Path | None = read_path(
+        None, "With --kind heatmaps: run folder of the Pose ResNet whose heat maps are drawn."
+    )
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Folder to write into; default: renders/NAME.")
-    kind: Literal["overlay", "side", "turntable"] = setting("overlay", "What to draw.")
+    kind: Literal["overlay", "side", "turntable", "heatmaps"] = setting(
+        "overlay",
+        "What to draw; heatmaps: where a Pose ResNet (--model) sees each joint, over the crop of every person.",
+    )
     draw: Literal["auto", "mesh", "skeleton", "both"] = setting("auto", "What to draw on the frames.")
     sequence: str | None = setting(None, "Name of the sequence; default: the first that has something to draw.")
     camera: tuple[str, ...] = setting((), "Names of the cameras; empty: all.")
@@ -78,7 +92,9 @@ class Export(StageConfig):
 
     dataset: Path = read_path("data/h36m.h5", "Data set artifact.")
     joints3d: Path | None = read_path(None, "Joints to export; default: labels/NAME.joints3d.h5 when it is there.")
-    fits: Path | None = read_path(None, "Fits to export; default: fits/NAME.h5, else predictions/NAME.h5.")
+    fits: Path | None = read_path(
+        None, "Fits, or predicted joints, to export; default: fits/NAME.h5, else predictions/NAME.h5."
+    )
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Folder to write into; default: exports/NAME.")
     formats: tuple[Literal["trc", "csv", "npz", "obj", "ply", "glb"], ...] = setting(

@@ -158,7 +158,7 @@ class _Comparison:
         if alignment == "scale":
             measured = valid.clone()
             measured[:, -1] = False
-            return metrics.n_mpjpe(p, q, root, measured)
+            return metrics.n_mpjpe(p, q, root, measured, self.protocol.scale_by)
         length = self.protocol.canonical_bone_length
         if length is None:
             raise ValueError(f"protocol {self.protocol.name} has no canonical bone length")

@@ -13,6 +13,7 @@ from posekit.errors import InputError
 
 Alignment = Literal["root", "procrustes", "scale", "bone_length"]
 Split = Literal["all", "train", "test"]
+ScaleBy = Literal["lsq", "procrustes"]
 
 METRIC_OF_ALIGNMENT: dict[Alignment, str] = {
     "root": "mpjpe",
@@ -40,7 +41,8 @@ class Protocol:
     frames of a video those with ``frame % stride == 0`` count; `split` narrows them to sequences that the data set marks
     as train or test. `headline` is the alignment of the published figure. `canonical_bone_length` (m) is what all bones
     sum to after the alignment by bone length, and `canonical_from` says where that length is from. Samples in which the
-    release's own detector found fewer than `min_detections` joints do not count.
+    release's own detector found fewer than `min_detections` joints do not count. `scale_by` says how the alignment by scale
+    finds it: by least squares, or (`procrustes`) that of the full similarity, as EpipolarPose does.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Protocol:
     split: Split = "all"
     canonical_bone_length: float | None = None
     canonical_from: str = ""
+    scale_by: ScaleBy = "lsq"
     action_average: bool = False
     min_detections: int = 0
 

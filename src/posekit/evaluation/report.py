@@ -13,6 +13,9 @@ from posekit.evaluation.keys import Keys
 from posekit.evaluation.sample_errors import SampleErrors
 from posekit.geometry.conventions import MILLIMETRES_PER_METRE
 
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""What is kept of the spread of each joint's errors over the samples."""
+
 
 @dataclass(frozen=True)
 class ErrorTable:
@@ -44,7 +47,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """One metric over all samples, in `unit`; `interval` is the 95 % bootstrap interval of the mean."""
+    """One metric over all samples, in `unit`; `interval` is the 95 % bootstrap interval of the mean.
+
+    `per_point_quantiles` are the `QUANTILES` of each point's errors over the samples.
+    """
 
     metric: str
     unit: str
@@ -54,6 +60,7 @@ class MetricSummary:
     interval: tuple[float, float] | None
     per_point: Mapping[str, float]
     per_action: Mapping[str, float]
+    per_point_quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def mean_of_actions(self) -> float | None:
@@ -71,6 +78,7 @@ class MetricSummary:
             "interval_95": None if self.interval is None else list(self.interval),
             "samples": self.samples,
             "per_joint": {name: _json_number(value) for name, value in self.per_point.items()},
+            "quantiles_per_joint": {name: list(values) for name, values in self.per_point_quantiles.items()},
             "per_action": {name: _json_number(value) for name, value in self.per_action.items()},
         }
 
@@ -152,6 +160,7 @@ def summarize(table: ErrorTable, groups: Groups, *, bootstrap: int = 1000, seed:
         samples=len(per_sample),
         interval=bootstrap_interval(per_sample, units, bootstrap, seed) if bootstrap else None,
         per_point={name: float(value) for name, value in zip(table.names, per_joint, strict=True)},
+        per_point_quantiles=_quantiles(errors, table.names) if table.unit == "mm" else {},
         per_action={str(name): _mean(per_sample[actions == name]) for name in np.unique(actions) if name},
     )
 
@@ -205,6 +214,16 @@ def _nanmean(values: Float[np.ndarray, "A B"], axis: int) -> Float[np.ndarray, "
     count = there.sum(axis=axis)
     total = np.where(there, values, 0.0).sum(axis=axis)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _quantiles(errors: Float[np.ndarray, "N J"], names: Sequence[str]) -> dict[str, list[float]]:
+    """Of the named points that were measured at all."""
+    found = {}
+    for name, column in zip(names, errors.T, strict=False):
+        there = column[~np.isnan(column)]
+        if len(there):
+            found[name] = [float(value) for value in np.quantile(there, QUANTILES)]
+    return found
 
 
 def _mean(values: Float[np.ndarray, "N"]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from posekit.artifacts.files import Artifact
+from posekit.artifacts.schema import POSES
 from posekit.evaluation.keys import ALL_VIEWS, Keys
 from posekit.evaluation.predictions import FitJoints
 from posekit.records import cameras_from_columns
@@ -85,6 +86,14 @@ def fit_tracks(fits: Artifact, joints: FitJoints, selection: Selection) -> Itera
         yield Track(person.sequence, person.person, person.camera, person.frames, points, confidence)
 
 
+def pose_tracks(poses: Artifact, selection: Selection) -> Iterator[Track]:
+    """The usable joints of a poses artifact, view by view: about the root, or in the frame of the view's camera."""
+    for person in people(Keys.read(poses, "samples"), poses.read("samples", "ok"), selection):
+        points = poses.read("samples", "joints3d", person.rows).astype(np.float64)
+        confidence = poses.read("samples", "keypoints2d", person.rows)[..., 2].astype(np.float64)
+        yield Track(person.sequence, person.person, person.camera, person.frames, points, confidence)
+
+
 def truth_tracks(dataset: Artifact, selection: Selection) -> Iterator[Track]:
     """The true joints of a data set, from the first camera that sees each person, in the world if its pose is known."""
     cameras = cameras_from_columns(dataset.table("cameras"))
@@ -112,7 +121,7 @@ def is_weak(fits: Artifact, person: Rows) -> bool:
 
 def world_is_camera_frame(artifact: Artifact, camera: int = ALL_VIEWS) -> bool:
     """Whether the world of an artifact is the frame of one of its cameras, with no level and no floor."""
-    if camera != ALL_VIEWS and artifact.has("fits", "crop_from_image"):
+    if artifact.kind is POSES or (camera != ALL_VIEWS and artifact.has("fits", "crop_from_image")):
         return True
     posed = [camera for camera in cameras_from_columns(artifact.table("cameras")) if camera.posed]
     return not posed or any(

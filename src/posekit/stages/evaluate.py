@@ -11,7 +11,7 @@ from typing import Any
 
 from posekit.artifacts.files import Artifact, is_current
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, ERRORS, FITS, JOINTS3D, TRUTH
+from posekit.artifacts.schema import DATASET, ERRORS, FITS, JOINTS3D, POSES, TRUTH, VIEW_LABELS
 from posekit.atomic import replacing
 from posekit.body.gendered import load_gendered
 from posekit.body.landmarks import regressor
@@ -24,18 +24,22 @@ from posekit.errors import InputError
 from posekit.evaluation.baseline import MeanPose
 from posekit.evaluation.bone_lengths import with_canonical_length
 from posekit.evaluation.comparison import Resampling, compare_joints
+from posekit.evaluation.joint_chart import JointErrors, draw_joint_chart
+from posekit.evaluation.pose_predictions import PoseSource
 from posekit.evaluation.predictions import FitSource, LabelSource
 from posekit.evaluation.protocols import METRIC_OF_ALIGNMENT, Protocol, narrowed, protocol_by_name
 from posekit.evaluation.report import Summary
 from posekit.evaluation.sample_errors import write_sample_errors
 from posekit.evaluation.vertices import Bodies, compare_vertices
+from posekit.evaluation.view_labels import ViewLabelSource
 from posekit.records import cameras_from_columns
 from posekit.skeleton.catalog import H36M17
 from posekit.stages.device import resolve_device
-from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
+from posekit.stages.report import StageReport, Table, input_digests, open_one_of, optional_input, require_same_source
 
 STAGE = "eval"
 _LOW_COVERAGE = 0.95
+_KINDS = {"joints3d": (JOINTS3D, VIEW_LABELS), "fits": (FITS,), "predictions": (FITS, POSES)}
 
 
 def evaluate(settings: Evaluate) -> StageReport:
@@ -45,6 +49,7 @@ def evaluate(settings: Evaluate) -> StageReport:
     when labels, fits or predictions were made from another version of the data set.
     """
     protocol = narrowed(protocol_by_name(settings.protocol), settings.split)
+    protocol = replace(protocol, scale_by=settings.nmpjpe_scale)
     output = settings.output or beside(settings.dataset, "results", ".json")
     with ExitStack() as stack:
         inputs = _open_inputs(settings, stack)
@@ -52,7 +57,7 @@ def evaluate(settings: Evaluate) -> StageReport:
         errors_header = replace(header, kind="errors")
         earlier = None if settings.force else _earlier(output, header)
         if earlier is not None and is_current(errors_path(output), errors_header):
-            return _report(output, earlier, protocol, skipped=True)
+            return _report(settings, output, earlier, protocol, skipped=True)
         if settings.dry_run:
             names = [
                 *(artifact.path.name for artifact in inputs.evaluated.values()),
@@ -70,7 +75,7 @@ def evaluate(settings: Evaluate) -> StageReport:
         result["errors"] = {"file": written.path.name, "digest": written.digest}
     with replacing(output) as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return _report(output, result, protocol, skipped=False)
+    return _report(settings, output, result, protocol, skipped=False)
 
 
 def errors_path(result: Path) -> Path:
@@ -100,7 +105,7 @@ def _open_inputs(settings: Evaluate, stack: ExitStack) -> _Inputs:
     evaluated = {}
     for heading, path in paths.items():
         if path is not None and (not settings.headings or heading in settings.headings):
-            evaluated[heading] = stack.enter_context(Artifact(path, JOINTS3D if heading == "joints3d" else FITS))
+            evaluated[heading] = stack.enter_context(open_one_of(path, *_KINDS[heading]))
             require_same_source(evaluated[heading], "dataset", dataset)
     if not evaluated and not settings.baseline:
         raise InputError(
@@ -122,9 +127,15 @@ def _summaries(settings: Evaluate, protocol: Protocol, inputs: _Inputs) -> dict[
     cameras = cameras_from_columns(dataset.table("cameras"))
     summaries = {}
     if "joints3d" in inputs.evaluated:
-        source = LabelSource(inputs.evaluated["joints3d"], cameras)
+        labels = inputs.evaluated["joints3d"]
+        source = LabelSource(labels, cameras) if labels.kind is JOINTS3D else ViewLabelSource(labels, cameras)
         summaries["joints3d"] = compare_joints(dataset, source, protocol, resampling)
-    bodies = {heading: artifact for heading, artifact in inputs.evaluated.items() if heading != "joints3d"}
+    for heading, artifact in inputs.evaluated.items():
+        if artifact.kind is POSES:
+            poses = PoseSource(artifact, dataset.skeleton if protocol.skeleton is None else None, heading)
+            summary = compare_joints(dataset, poses, protocol, resampling)
+            summaries[heading] = replace(summary, facts={**summary.facts, "prediction": poses.facts})
+    bodies = {heading: artifact for heading, artifact in inputs.evaluated.items() if artifact.kind is FITS}
     if bodies:
         body = SegmentScaledBody(load_body(settings.body)).to(resolve_device(settings.device))
         gendered, regressor_file = _release_bodies(settings)
@@ -185,7 +196,21 @@ def _earlier(output: Path, header: Header) -> dict[str, Any] | None:
     return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
-def _report(output: Path, result: Mapping[str, Any], protocol: Protocol, *, skipped: bool) -> StageReport:
+def _draw_chart(output: Path, result: Mapping[str, Any], protocol: Protocol) -> Path:
+    """The errors of the single joints by the metric that is published, beside a result; from what the result says."""
+    metric = METRIC_OF_ALIGNMENT[protocol.headline]
+    measured = {
+        heading: summary["metrics"][metric]
+        for heading, summary in result["results"].items()
+        if metric in summary["metrics"]
+    }
+    parts = [JointErrors(name, found["per_joint"], found["quantiles_per_joint"]) for name, found in measured.items()]
+    return draw_joint_chart(output.with_suffix(".joints.png"), parts, metric.replace("_", " "), "mm")
+
+
+def _report(
+    settings: Evaluate, output: Path, result: Mapping[str, Any], protocol: Protocol, *, skipped: bool
+) -> StageReport:
     metrics, counts, notes = {}, {}, []
     for source, summary in result["results"].items():
         for name, metric in summary["metrics"].items():
@@ -199,10 +224,12 @@ def _report(output: Path, result: Mapping[str, Any], protocol: Protocol, *, skip
             notes.append(f"{source}: {left_out} samples were left out; the errors do not speak for them.")
         if source == "mean-pose" and METRIC_OF_ALIGNMENT[protocol.headline] != "mpjpe":
             notes.append("mean-pose: limbs average out in a mean, which rescaling makes worse; compare with its mpjpe.")
+        if "prediction" in summary:
+            notes.append(f"{source}: {summary['prediction']['scale']}.")
     notes.append(f"Published figure of protocol {protocol.name}: {METRIC_OF_ALIGNMENT[protocol.headline]}.")
     return StageReport(
         STAGE,
-        [output, errors_path(output)],
+        [output, errors_path(output), *([_draw_chart(output, result, protocol)] if settings.histogram else [])],
         skipped=skipped,
         metrics=metrics,
         counts=counts,

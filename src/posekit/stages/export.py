@@ -12,7 +12,7 @@ import numpy as np
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
+from posekit.artifacts.schema import DATASET, FITS, JOINTS3D, POSES
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config.base import beside
@@ -33,6 +33,7 @@ from posekit.export.tracks import (
     label_tracks,
     on_regular_grid,
     people,
+    pose_tracks,
     truth_tracks,
     world_is_camera_frame,
 )
@@ -45,6 +46,7 @@ from posekit.stages.manifest import files_of, write_manifest
 from posekit.stages.report import (
     StageReport,
     input_digests,
+    open_one_of,
     open_optional,
     optional_input,
     require_same_source,
@@ -58,31 +60,36 @@ _OF_JOINTS, _OF_BODIES = frozenset({"trc", "csv", "npz"}), frozenset({"obj", "pl
 def export(settings: Export) -> StageReport:
     """Writes files into `exports/NAME`; its manifest comes last and lets an unchanged export be skipped.
 
-    Joints come from labels, without labels from fits, without both from the data set's ground truth; meshes come from fits.
+    Joints come from labels, without labels from fits or predicted joints, without all of them from the data set's ground truth;
+    meshes come from fits. Predicted joints that are named go before labels.
     Raises InputError for a sequence or person that is not there and for meshes without fits, DataError when nothing usable
     is left to export.
     """
     output = settings.output or beside(settings.dataset, "exports", "")
     joints_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
-    fits_path = optional_input(
+    made_path = optional_input(
         settings.fits, *(beside(settings.dataset, folder, ".h5") for folder in ("fits", "predictions"))
     )
     with ExitStack() as stack:
         dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
         labels = open_optional(joints_path, JOINTS3D)
-        fits = open_optional(fits_path, FITS)
-        for made_from in (labels, fits):
+        made = None if made_path is None else open_one_of(made_path, FITS, POSES)
+        for made_from in (labels, made):
             if made_from is not None:
                 stack.enter_context(made_from)
                 require_same_source(made_from, "dataset", dataset)
-        digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
+        poses = made if made is not None and made.kind is POSES else None
+        fits = None if poses is not None else made
+        if poses is not None and settings.fits is not None:
+            labels = None  # what is named goes before what merely lies there
+        digests = input_digests(dataset=dataset, joints3d=labels, fits=fits, poses=poses)
         header = Header("export", STAGE, settings.settings(), digests)
         earlier = None if settings.force else files_of(output / MANIFEST, header)
         if earlier is not None:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
         if settings.dry_run:
             return StageReport(STAGE, [], notes=[f"would write {', '.join(settings.formats)} into {output}"])
-        exporter = _Exporter(settings, output, dataset, labels, fits)
+        exporter = _Exporter(settings, output, dataset, labels, fits, poses)
         exporter.run()
     write_manifest(output / MANIFEST, header, exporter.files)
     return StageReport(
@@ -97,6 +104,7 @@ class _Exporter:
     dataset: Artifact
     labels: Artifact | None
     fits: Artifact | None
+    poses: Artifact | None
     files: list[Path] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -150,24 +158,27 @@ class _Exporter:
     @property
     def skeleton(self) -> Skeleton:
         """The joint order of the tracks."""
-        return self.dataset.skeleton if self.labels is None else self.labels.skeleton
+        return (self.labels or self.poses or self.dataset).skeleton
 
     def _tracks(self) -> Iterable[Track]:
         if self.labels is not None:
             return label_tracks(self.labels, self.selection)
+        if self.poses is not None:
+            self.notes.append(f"Joints are {self.poses.header.facts['frame']}; {self.poses.header.facts['scale']}.")
+            return pose_tracks(self.poses, self.selection)
         if self.fits is not None and self.body is not None:
             return fit_tracks(self.fits, FitJoints(self.body, self.skeleton), self.selection)
         if not self.dataset.has("samples", "joints3d"):
             raise InputError(
                 "nothing to export",
-                got=f"neither labels, fits nor ground truth of {self.dataset.path}",
+                got=f"neither labels, fits, predicted joints nor ground truth of {self.dataset.path}",
                 hint="Run `posekit triangulate`, `register` or `predict` first",
             )
         self.notes.append("There are neither labels nor fits; the joints are the data set's ground truth.")
         return truth_tracks(self.dataset, self.selection)
 
     def _find_uprights(self, tracks: Sequence[Track]) -> None:
-        world = self.labels or self.fits or self.dataset
+        world = self.labels or self.poses or self.fits or self.dataset
         for key in dict.fromkeys((person.sequence, person.camera) for person in tracks):
             points = np.concatenate([person.points for person in tracks if (person.sequence, person.camera) == key])
             camera_frame = world_is_camera_frame(world, key[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,14 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, FITS, JOINTS3D
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
 from posekit.config.base import beside
 from posekit.config.results import Render
-from posekit.errors import DataError, InputError
+from posekit.errors import InputError
 from posekit.evaluation.keys import Keys
 from posekit.export.tracks import world_is_camera_frame
 from posekit.export.upright import Upright, find_upright
@@ -37,8 +34,11 @@ from posekit.render.views import Room, cast_shadow, empty_room, facing
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
 from posekit.stages.manifest import files_of, write_manifest
+from posekit.stages.pose_network import PoseNetwork
+from posekit.stages.render_heat_maps import HeatMaps
+from posekit.stages.render_inputs import RenderInputs, open_inputs
 from posekit.stages.render_pace import ahead
-from posekit.stages.render_people import Bodies, Cast, Joints, Keypoints
+from posekit.stages.render_people import Bodies, Cast, Joints, JointSource, Keypoints
 from posekit.stages.render_pictures import (
     Canvas,
     FolderSink,
@@ -48,10 +48,12 @@ from posekit.stages.render_pictures import (
     VideoSink,
     canvases,
     contact_sheet,
+    file_stem,
     raw_root,
     scaled,
 )
-from posekit.stages.report import StageReport, input_digests, open_optional, optional_input, require_same_source
+from posekit.stages.render_poses import PredictedJoints
+from posekit.stages.report import StageReport
 
 STAGE = "render"
 PANEL = (720, 540)
@@ -76,17 +78,9 @@ def render(settings: Render) -> StageReport:
     """
     output = settings.output or beside(settings.dataset, "renders", "")
     with ExitStack() as stack:
-        dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
-        labels_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
-        fits_path = optional_input(
-            settings.fits, *(beside(settings.dataset, folder, ".h5") for folder in ("fits", "predictions"))
-        )
-        labels, fits = open_optional(labels_path, JOINTS3D), open_optional(fits_path, FITS)
-        for made_from in (labels, fits):
-            if made_from is not None:
-                stack.enter_context(made_from)
-                require_same_source(made_from, "dataset", dataset)
-        digests = input_digests(dataset=dataset, joints3d=labels, fits=fits)
+        inputs = open_inputs(settings, stack)
+        network = None if settings.model is None else PoseNetwork.open(settings.model, resolve_device(settings.device))
+        digests = inputs.digests() | ({} if network is None else {"model": network.digest})
         header = Header("pictures", STAGE, settings.settings(), digests)
         manifest = output / f"{settings.kind}.json"
         earlier = None if settings.force else files_of(manifest, header)
@@ -94,7 +88,7 @@ def render(settings: Render) -> StageReport:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
         if settings.dry_run:
             return StageReport(STAGE, [], notes=[f"would write pictures ({settings.kind}) into {output}"])
-        artist = _Artist(settings, output, dataset, labels, fits)
+        artist = _Artist(settings, output, inputs) if network is None else HeatMaps(settings, output, inputs, network)
         artist.run()
     write_manifest(manifest, header, artist.files)
     return StageReport(STAGE, artist.files, counts={"files": len(artist.files), **artist.counts}, notes=artist.notes)
@@ -104,14 +98,13 @@ def render(settings: Render) -> StageReport:
 class _Artist:
     settings: Render
     output: Path
-    dataset: Artifact
-    labels: Artifact | None
-    fits: Artifact | None
+    inputs: RenderInputs
     files: list[Path] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.dataset, self.fits = self.inputs.dataset, self.inputs.fits
         self.cameras = cameras_from_columns(self.dataset.table("cameras"))
         self.clips = clips_from_columns(self.dataset.table("sequences"))
         self.draw_mesh = self.fits is not None and self.settings.draw != "skeleton"
@@ -125,7 +118,7 @@ class _Artist:
         self.device = resolve_device(self.settings.device)
         body = load_body(self.settings.body) if self.fits is not None else None
         self.body = SegmentScaledBody(body).to(self.device) if body is not None else None
-        self.sequence = self._find_sequence()
+        self.sequence = self.inputs.sequence(self.settings.sequence, self.clips)
         self.cast = self._people(self.sequence)
         self.bodies, self.joints = self.cast.bodies, self.cast.joints
 
@@ -142,27 +135,18 @@ class _Artist:
         self.files.append(contact_sheet(self.output / sheet, rows))
 
     def _people(self, sequence: int) -> Cast:
-        bodies = joints = keypoints = None
+        bodies: Bodies | None = None
+        joints: JointSource | None = None
+        keypoints: Keypoints | None = None
         if self.fits is not None and self.body is not None and self.draw_mesh:
             bodies = Bodies(self.fits, self.body, self.cameras, sequence)
-        if self.labels is not None:
-            joints = Joints(self.labels, self.cameras, sequence)
+        if self.inputs.poses is not None:
+            joints = PredictedJoints(self.inputs.poses, sequence)
+        elif self.inputs.labels is not None:
+            joints = Joints(self.inputs.labels, self.cameras, sequence)
         elif self.draw_joints:
             keypoints = Keypoints(self.dataset, sequence)
         return Cast(bodies, joints, keypoints, self.draw_joints)
-
-    def _find_sequence(self) -> int:
-        names = [clip.name for clip in self.clips]
-        if self.settings.sequence is not None:
-            if self.settings.sequence not in names:
-                raise InputError("no sequence of this name", got=self.settings.sequence, accepted=names)
-            return names.index(self.settings.sequence)
-        for artifact, table in ((self.fits, "fits"), (self.labels, "poses")):
-            if artifact is not None and bool((usable := artifact.read(table, "ok")).any()):
-                return int(artifact.read(table, "sequence")[usable].min())
-        if not self.dataset.rows("samples"):
-            raise DataError("the data set holds nobody to draw", got=self.dataset.path)
-        return int(self.dataset.read("samples", "sequence").min())
 
     def _frames(self, camera: int | None = None) -> list[int]:
         """Frames at an even pace from the first to the last that has something to draw; some may have nothing."""
@@ -180,8 +164,7 @@ class _Artist:
         return set(keys.frame[mine].tolist())
 
     def _name(self, sequence: int) -> str:
-        plain = re.sub(r"[^\w.-]+", "_", self.clips[sequence].name).strip("._")
-        return plain or f"sequence_{sequence}"
+        return file_stem(self.clips[sequence].name, f"sequence_{sequence}")
 
     def _fps(self, frames: Sequence[int]) -> float:
         """The rate of the frames that are drawn, which may be every n-th of the recording."""
@@ -202,7 +185,7 @@ class _Artist:
             self.notes.append(
                 "The original frames are not there; drawn on the stored crops. Give their folder with --raw."
             )
-        if self.draw_joints and self.labels is None:
+        if self.draw_joints and self.joints is None:
             self.notes.append("There are no 3D labels; the skeletons are the data set's 2D key points.")
         return root
 
@@ -229,9 +212,9 @@ class _Artist:
     def _stills(self) -> Iterator[tuple[int, int, int]]:
         """Sequence, camera and frame of every picture with someone to draw."""
         table = "fits" if self.draw_mesh and self.fits is not None else "samples"
-        artifact = self.fits if self.draw_mesh and self.fits is not None else self.dataset
+        artifact = (self.fits if table == "fits" else self.inputs.poses) or self.dataset
         keys = Keys.read(artifact, table)
-        usable = artifact.read(table, "ok") if table == "fits" else np.ones(len(keys), dtype=bool)
+        usable = artifact.read(table, "ok") if artifact.has(table, "ok") else np.ones(len(keys), dtype=bool)
         there = np.stack([keys.sequence, keys.camera, keys.frame], axis=1)[usable]
         names = [self.cameras[camera].name for camera in range(len(self.cameras))]
         for sequence, camera, frame in np.unique(there, axis=0).tolist():
@@ -297,7 +280,7 @@ class _Artist:
         if not frames:
             raise InputError(
                 f"nothing to show as {self.settings.kind}",
-                got=f"no usable fits or 3D labels of {self.clips[self.sequence].name}",
+                got=f"no usable fits, predicted joints or 3D labels of {self.clips[self.sequence].name}",
                 hint="Run `posekit triangulate` or `posekit register` first, or ask for --kind overlay",
             )
         room, upright = self._room(frames)
@@ -368,7 +351,7 @@ class _Artist:
         joints = np.concatenate(
             [points for frame in some if (points := self._standing_joints(frame, skeleton)) is not None]
         )
-        world = self.fits if self.bodies is not None else self.labels
+        world = self.fits if self.bodies is not None else self.inputs.poses or self.inputs.labels
         level = world is not None and world_is_camera_frame(world)
         upright = find_upright(joints, skeleton, "y", camera_frame=level)
         points = upright.apply(joints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from posekit.registration.posing import crop_pixels, posed_bodies
 from posekit.render.screen import screen_from_cameras
 from posekit.skeleton.skeleton import Skeleton
 
-_APART = 1.2
+APART = 1.2
 """Metres between people whose fits know no place in the world."""
 
 
@@ -60,12 +61,12 @@ def cameras_as_posed(dataset: Sequence[Camera], artifact: Artifact) -> list[Came
     return posed
 
 
-class _Table:
+class TableRows:
     """The usable rows of one sequence, in memory, by frame and camera."""
 
     def __init__(self, artifact: Artifact, table: str, sequence: int) -> None:
         keys = Keys.read(artifact, table)
-        usable = artifact.read(table, "ok") if table != "samples" else np.ones(len(keys), dtype=bool)
+        usable = artifact.read(table, "ok") if artifact.has(table, "ok") else np.ones(len(keys), dtype=bool)
         mine = np.flatnonzero((keys.sequence == sequence) & usable)
         self.columns = artifact.table(table, mine)
         self.people: Int[np.ndarray, "N"] = keys.person[mine]
@@ -97,7 +98,7 @@ class Bodies:
     def __init__(self, fits: Artifact, body: SegmentScaledBody, cameras: Sequence[Camera], sequence: int) -> None:
         check_same_body(fits, body)
         self._body = body
-        self._table = _Table(fits, "fits", sequence)
+        self._table = TableRows(fits, "fits", sequence)
         self._weak = fits.has("fits", "crop_from_image")
         self._cameras = cameras_as_posed(cameras, fits)
 
@@ -148,16 +149,34 @@ class Bodies:
             return points
         shift, scale = (torch.as_tensor(columns[name]).to(points) for name in ("translation", "scale"))
         beside = torch.zeros(len(points), 1, 3).to(points)
-        beside[:, 0, 0] = _APART * torch.arange(len(points))
+        beside[:, 0, 0] = APART * torch.arange(len(points))
         return (points - shift[:, None]) / scale[:, None, None] + beside
 
 
-class Joints:
+class JointSource(ABC):
+    """Joints of the people of one sequence, in the images and in space."""
+
+    skeleton: Skeleton
+
+    @abstractmethod
+    def frames(self, camera: int | None = None) -> set[int]:
+        """Frames with usable joints, in one view or in any."""
+
+    @abstractmethod
+    def seen(self, frame: int, camera: int) -> SeenJoints | None:
+        """The joints in an image; None without any."""
+
+    @abstractmethod
+    def standing(self, frame: int) -> tuple[list[int], Float[np.ndarray, "P J 3"], Float[np.ndarray, "P J"]] | None:
+        """People, their joints in the world (NaN: dropped) and confidences; None without any."""
+
+
+class Joints(JointSource):
     """The triangulated joints of one sequence."""
 
     def __init__(self, labels: Artifact, cameras: Sequence[Camera], sequence: int) -> None:
         self.skeleton = labels.skeleton
-        self._table = _Table(labels, "poses", sequence)
+        self._table = TableRows(labels, "poses", sequence)
         self._cameras = cameras_as_posed(cameras, labels)
 
     def frames(self, camera: int | None = None) -> set[int]:
@@ -190,7 +209,7 @@ class Keypoints:
 
     def __init__(self, dataset: Artifact, sequence: int) -> None:
         self.skeleton = dataset.skeleton
-        self._table = _Table(dataset, "samples", sequence)
+        self._table = TableRows(dataset, "samples", sequence)
 
     def frames(self, camera: int | None = None) -> set[int]:
         """Frames with a labelled person."""
@@ -211,7 +230,7 @@ class Cast:
     """Who is drawn in one sequence."""
 
     bodies: Bodies | None
-    joints: Joints | None
+    joints: JointSource | None
     keypoints: Keypoints | None
     draw_joints: bool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -199,6 +200,11 @@ def _cell(image: Image, name: str) -> Image:
     cell[y : y + height, x : x + width] = cv2.resize(image, (width, height), interpolation=method)
     draw_label(cell, name[:LONGEST_NAME], (4, SHEET_HEIGHT))
     return cell
+
+
+def file_stem(name: str, otherwise: str) -> str:
+    """A name as files can have it, or another one where nothing is left of it."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or otherwise
 
 
 def contact_sheet(path: Path, rows: Iterable[Sequence[Image]]) -> Path:

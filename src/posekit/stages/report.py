@@ -9,7 +9,7 @@ from typing import Any
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.schema import Kind
-from posekit.errors import InputError
+from posekit.errors import ArtifactError, InputError
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,13 @@ def input_digests(**artifacts: Artifact | None) -> dict[str, str]:
 def open_optional(path: Path | None, kind: Kind) -> Artifact | None:
     """An artifact, or None where there is no path."""
     return None if path is None else Artifact(path, kind)
+
+
+def open_one_of(path: Path, *kinds: Kind) -> Artifact:
+    """An artifact of one of several kinds; ArtifactError for another one."""
+    artifact = Artifact(path)
+    if artifact.kind not in kinds:
+        found = artifact.kind.name
+        artifact.close()
+        raise ArtifactError(f"wrong kind of artifact: {path}", got=found, accepted=[kind.name for kind in kinds])
+    return artifact
