@@ -46,8 +46,8 @@ class PoseResNetForm:
     def of(plain: Mapping[str, Any]) -> PoseResNetForm:
         """From the description of a run; FormatError where something is missing."""
         names = [field.name for field in fields(PoseResNetForm)]
-        if not isinstance(plain, Mapping) or set(plain) != set(names):
-            got = sorted(plain) if isinstance(plain, Mapping) else type(plain).__name__
+        if set(plain) != set(names):
+            got = sorted(plain)
             raise FormatError("this does not describe a Pose ResNet", got=got, accepted=names)
         return PoseResNetForm(**{**plain, "rates": tuple(plain["rates"])})
 
