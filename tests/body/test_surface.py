@@ -20,6 +20,7 @@ from posekit.body.surface import (
     SurfaceAtlas,
     atlas_from_uv_processed,
     atlas_of,
+    six_parts_of,
 )
 from posekit.errors import FormatError, InputError, MissingFileError
 from posekit.skeleton.catalog import SMPL24
@@ -198,3 +199,15 @@ def test_a_body_without_atlas_or_mirror_says_so(atlas: SurfaceAtlas) -> None:
         atlas_of(replace(load_body(), face_part=None))
     with pytest.raises(InputError, match="mirror"):
         replace(atlas, mirror=None).mirrored_surface(np.array([0]), np.array([[1.0, 0, 0]]))
+
+
+def test_six_parts_follow_from_the_joints_where_there_is_no_atlas() -> None:
+    body = load_body()
+    own = six_parts_of(body)
+    np.testing.assert_array_equal(own, COARSE_6[atlas_of(body).face_part])
+    derived = six_parts_of(replace(body, face_part=None))
+    assert set(np.unique(derived)) == set(range(1, 7))
+    # They differ only along the seams: at the neck, the shoulders and the hips.
+    assert (derived == own).mean() > 0.85
+    for part, side in ((1, 1), (2, -1), (4, 1), (5, -1)):
+        assert (side * body.v_template[body.faces[derived == part]].mean(axis=1)[:, 0] > -0.02).all()

@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from posekit.body.model import BodyModel
 from posekit.body.smpl_file import load_body
+from posekit.datasets.stills import read_still
 from posekit.datasets.threedpw import (
     SequenceFile,
     detected_box,
     missing_pictures,
     open_release,
-    read_image,
     read_sequence,
     seen_joints,
 )
@@ -187,6 +187,6 @@ def test_folders_and_missing_pictures(tmp_path: Path) -> None:
     release.image("toy_00", 1).write_bytes(b"")
     assert missing_pictures(release, sequence) == [f"imageFiles/toy_00/image_0000{frame}.jpg" for frame in (0, 2)]
     with pytest.raises(FormatError, match="cut short"):
-        read_image(release.image("toy_00", 1))
+        read_still(release.image("toy_00", 1))
     with pytest.raises(MissingFileError, match="picture not found"):
-        read_image(release.image("toy_00", 0))
+        read_still(release.image("toy_00", 0))

@@ -326,6 +326,27 @@ MASKS = Kind(
     },
 )
 
+SEGMENTS = Kind(
+    "segments",
+    1,
+    "true silhouettes and part segmentations of the people of a data set, over the whole original image",
+    {
+        "samples": (
+            *_KEY,
+            _CAMERA_INDEX,
+            Column("size", "int32", "height, width of the original image, px", (2,)),
+            Column("mask", "uint8", "PNG, 255 = person; empty: none", ragged=True),
+            Column(
+                "parts",
+                "uint8",
+                "PNG: 0 background, 1 left arm, 2 right arm, 3 head, 4 left leg, 5 right leg, 6 torso, 255 undecided; "
+                "empty: none",
+                ragged=True,
+            ),
+        ),
+    },
+)
+
 ERRORS = Kind(
     "errors",
     1,
@@ -355,6 +376,7 @@ KINDS: dict[str, Kind] = {
         VIEW_LABELS,
         CORRESPONDENCES,
         MASKS,
+        SEGMENTS,
         OCCLUDERS,
         FITS,
         POSES,

@@ -75,6 +75,16 @@ COARSE_6_NAMES = ("background", "left arm", "right arm", "head", "left leg", "ri
 COARSE_6 = np.array([0, 6, 6, 2, 1, 4, 5, 5, 4, 5, 4, 5, 4, 5, 4, 1, 2, 1, 2, 1, 2, 1, 2, 3, 3])
 """Part (0 is background) -> one of the six parts of UPi-S1h (Lassner et al. 2017)."""
 
+_SIX_PARTS = {
+    **{f"left_{joint}": 1 for joint in ("shoulder", "elbow", "wrist", "hand")},
+    **{f"right_{joint}": 2 for joint in ("shoulder", "elbow", "wrist", "hand")},
+    **{f"left_{joint}": 4 for joint in ("hip", "knee", "ankle", "foot")},
+    **{f"right_{joint}": 5 for joint in ("hip", "knee", "ankle", "foot")},
+    "smpl_neck": 3,
+    "smpl_head": 3,
+}
+"""Beginning of a joint's name -> the part of UPi-S1h that it moves; all others move the torso."""
+
 PART_FLIP = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23])
 """The part that a part becomes in a mirrored picture; 0 is background."""
 
@@ -271,6 +281,25 @@ def atlas_of(body: BodyData) -> SurfaceAtlas:
             hint="use the body that comes with posekit, or DensePose's UV_Processed.mat with an SMPL file",
         )
     return SurfaceAtlas(body.faces, body.face_part, body.face_part_uv, body.mirror)
+
+
+def six_parts_of(body: BodyData) -> Int[np.ndarray, " F"]:
+    """The part of UPi-S1h, 1 to 6 (`COARSE_6_NAMES`), that each face of a body belongs to.
+
+    From the body's own atlas; a file of the SMPL family without one is divided by the joints that move a face most.
+    """
+    if body.face_part is not None:
+        return COARSE_6[body.face_part]
+    part_of_joint = np.zeros(body.joint_count, dtype=np.int64)
+    for joint, name in enumerate(body.joint_names):
+        part = next((number for word, number in _SIX_PARTS.items() if name.startswith(word)), None)
+        if part is None:
+            # Joints without a name of their own are fingers and faces, and follow their parents.
+            part = 6 if body.parents[joint] < 0 or not name.startswith("joint_") else part_of_joint[body.parents[joint]]
+        part_of_joint[joint] = part
+    pull = body.weights[body.faces].sum(axis=1)
+    by_part = np.stack([pull[:, part_of_joint == part].sum(axis=1) for part in range(1, len(COARSE_6_NAMES))], axis=1)
+    return by_part.argmax(axis=1) + 1
 
 
 def atlas_from_uv_processed(path: Path, body: BodyData) -> SurfaceAtlas:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from posekit.body.unpickling import ChumpyArray, load_pickle
@@ -37,7 +36,6 @@ _IMAGES, _SEQUENCES = "imageFiles", "sequenceFiles"
 _GENDERS: dict[str, Gender] = {"m": "male", "f": "female", "n": "neutral"}
 _BEYOND = 2.0
 """Detections farther outside than this many times the picture are absurd numbers of the release, not places."""
-_END_OF_JPEG = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -290,20 +288,3 @@ def seen_joints(
         [np.where(there[..., None], detections[..., :2], np.nan), np.where(there, detections[..., 2], 0.0)[..., None]],
         axis=-1,
     )
-
-
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture (RGB). Raises MissingFileError without a file, FormatError where it is damaged."""
-    if not path.is_file():
-        raise MissingFileError("picture not found", got=path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FormatError("a picture cannot be read", got=f"{path}: {error}") from error
-    # Decoders paint what is missing of a truncated file grey and say nothing.
-    if _END_OF_JPEG not in content[-4096:]:
-        raise FormatError("a picture is cut short", got=path, hint="Copy it from its source again")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise FormatError("a picture cannot be read", got=path, accepted="JPEG")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))

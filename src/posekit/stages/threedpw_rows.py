@@ -19,7 +19,8 @@ from posekit.body.model import BodyModel
 from posekit.body.smpl_file import BodyData
 from posekit.config.threedpw import Preprocess3DPW
 from posekit.datasets.crops import crop_image, encode_image, square_crop
-from posekit.datasets.threedpw import Release, Sequence3DPW, Track, detected_box, read_image
+from posekit.datasets.stills import read_still
+from posekit.datasets.threedpw import Release, Sequence3DPW, Track, detected_box
 from posekit.errors import FormatError, MissingFileError
 from posekit.skeleton.catalog import H36M17
 
@@ -199,7 +200,7 @@ class SequenceRows:
         """The encoded crop of a row and its map, or why there is none."""
         path = self.release.image(self.sequence.name, int(rows["frame"][row]))
         try:
-            image = read_image(path)
+            image = read_still(path)
         except (FormatError, MissingFileError) as error:
             return f"broken: {error}"
         if np.abs(np.array([image.shape[1], image.shape[0]]) / self.size - 1.0).max() > _SIZE_TOLERANCE:
