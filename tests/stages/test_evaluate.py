@@ -91,6 +91,19 @@ def test_labels_in_another_world_unit_and_frame(recording: Any) -> None:
     assert max(_mean(content, name) for name in ("pa_mpjpe", "n_mpjpe", "per_pixel")) < 5e-3
 
 
+def test_the_scale_of_n_mpjpe_by_least_squares_or_of_the_similarity(recording: Any) -> None:
+    # Half the size, and turned by 0.4 about the root of each pose.
+    turn = matrix_from_axis_angle(torch.tensor([0.0, 0.0, 0.4], dtype=torch.float64)).numpy()
+    about_root = recording.joints - recording.joints[:, :1]
+    recording.write_labels(recording.joints[:, :1] + 0.5 * about_root @ turn.T)
+    turned, lengths = about_root @ turn.T, (about_root**2).sum((1, 2))
+    for name, scale in (("procrustes", np.ones(len(turned))), ("lsq", (turned * about_root).sum((1, 2)) / lengths)):
+        content = _run(recording, nmpjpe_scale=name)
+        expected = np.linalg.norm(scale[:, None, None] * turned - about_root, axis=-1).mean()
+        assert _mean(content, "n_mpjpe") == pytest.approx(1000 * expected, rel=1e-4)
+        assert content["protocol"]["scale_by"] == name
+
+
 def test_every_sample_is_evaluated_or_counted(recording: Any) -> None:
     count = len(recording.joints)
     joints = recording.joints.copy()

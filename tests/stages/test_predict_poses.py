@@ -196,7 +196,11 @@ def test_people_that_cannot_be_had_are_marked_with_the_reason(recording: Any, kn
         assert np.isnan(poses.read("samples", "joints3d")[~poses.read("samples", "ok")]).all()
         assert not poses.read("samples", "keypoints2d")[~poses.read("samples", "ok"), :, 2].any()
         assert len(np.unique(np.stack(keys), axis=1).T) == 72
-    _, result = errors_of(recording)
+    _, result = errors_of(recording, histogram=True)
+    # The data set's own joints; those that the network does not know are left out, in the chart as well.
+    per_joint = result["results"]["predictions"]["metrics"]["mpjpe"]["per_joint"]
+    assert [name for name, mean in per_joint.items() if mean is None] == ["spine", "jaw", "head"]
+    assert (recording.root / "results" / "toy.joints.png").stat().st_size > 10000
     skipped = result["results"]["predictions"]["skipped"]
     assert skipped == {f"prediction marked as not usable: {predict_poses.NO_PICTURE}": 2}
 

@@ -21,7 +21,7 @@ from posekit.skeleton.catalog import MPII16
 from posekit.stages import render as stage
 from posekit.stages.pose_network import PoseNetwork
 from posekit.stages.render import render
-from posekit.stages.render_heat_maps import CELL, GAP, joint_grid, over
+from posekit.stages.render_heat_maps import CELL, GAP, STRIP, joint_grid, over
 from posekit.stages.render_poses import PredictedJoints
 from posekit.training.pose_resnet import PoseFacts
 
@@ -107,7 +107,18 @@ def test_heat_maps_lie_where_they_are_in_the_crop() -> None:
     assert abs(x - (5.5 * CELL / 8 - 0.5)) < 1.0 and abs(y - (2.5 * CELL / 8 - 0.5)) < 1.0
     assert not away[CELL // 2 :, : CELL // 4].any()
     grid = joint_grid(crop, heat, MPII16)
-    assert grid.shape == (4 * (CELL + GAP), 4 * (CELL + GAP), 3)
+    assert grid.shape == (4 * (CELL + STRIP + GAP), 4 * (CELL + GAP), 3)
+
+
+@pytest.mark.parametrize("half_cell", [True, False])
+def test_a_ring_is_where_the_network_puts_the_joint(half_cell: bool) -> None:
+    heat = np.full((16, 8, 8), 1e-9)
+    heat[:, 1, 2], heat[:, 5, 6] = 0.5, 0.5  # the mean is between the two peaks
+    cell = joint_grid(np.zeros((CELL, CELL, 3), np.uint8), heat, MPII16, half_cell=half_cell)[:CELL, :CELL]
+    mean = np.array([4.0, 3.0]) + 0.5 * half_cell
+    near = np.hypot(*(np.mgrid[:CELL, :CELL][::-1] - (mean * CELL / 8 - 0.5)[:, None, None]))
+    white = cell.min(axis=2) > 150
+    assert white[near < 7].sum() > 15 and not white[near < 4].any()
 
 
 class Pointing(PoseNetwork):
@@ -137,9 +148,9 @@ def test_one_grid_for_everybody_with_a_picture(
     assert render(settings).skipped
     few = settings.model_copy(update={"camera": ("b",), "frames": 2, "sequence": "S5/Sitting"})
     images = pictures(render(few).outputs)
-    assert [image.shape for image in images] == [(4 * (CELL + GAP), 4 * (CELL + GAP), 3)] * 2
+    assert [image.shape for image in images] == [(4 * (CELL + STRIP + GAP), 4 * (CELL + GAP), 3)] * 2
     # The bright spot moves down from joint to joint, over a crop in grey.
-    for joint, top in ((0, 0), (12, 3 * (CELL + GAP))):
+    for joint, top in ((0, 0), (12, 3 * (CELL + STRIP + GAP))):
         cell = images[0][top : top + CELL, :CELL].astype(int)
         colored = cell.max(axis=2) - cell.min(axis=2)
         y, x = (axis[colored > 40].mean() for axis in np.mgrid[:CELL, :CELL])

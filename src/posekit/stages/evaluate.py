@@ -204,7 +204,14 @@ def _draw_chart(output: Path, result: Mapping[str, Any], protocol: Protocol) -> 
         for heading, summary in result["results"].items()
         if metric in summary["metrics"]
     }
-    parts = [JointErrors(name, found["per_joint"], found["quantiles_per_joint"]) for name, found in measured.items()]
+    parts = [
+        JointErrors(
+            heading,
+            {joint: mean for joint, mean in found["per_joint"].items() if mean is not None},
+            found["quantiles_per_joint"],
+        )
+        for heading, found in measured.items()
+    ]
     return draw_joint_chart(output.with_suffix(".joints.png"), parts, metric.replace("_", " "), "mm")
 
 
