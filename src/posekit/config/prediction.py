@@ -92,6 +92,14 @@ class Predict(SeededConfig):
         "Pose ResNet without the depth of the root: bone length of everybody, 4.150 m or that of the average training "
         "subject of the data set.",
     )
+    occlude: float = setting(
+        0.0,
+        "Pose ResNet, for studies: paste --occluders over each person before the network looks, until a share of the person's "
+        "box up to this, drawn at random, is covered.",
+        ge=0,
+        lt=1,
+    )
+    occluders: Path = read_path("data/voc.occluders.h5", "With --occlude: objects to paste.")
     stature: float | None = setting(
         None, "Pose ResNet without the depth of the root: height of everybody (m), instead of --canonical.", gt=0
     )

@@ -19,11 +19,13 @@ EvaluationProtocol = Literal[
     "deform-and-learn",
     "deform-and-learn-train",
     "pose-resnet",
+    "pose-resnet-train",
     "3dpw-spin",
     "3dpw-vibe",
 ]
 
 Heading = Literal["predictions", "fits", "joints3d", "mean-pose"]
+ComparedHeading = Literal["predictions", "fits", "joints3d", "keypoints", "mean-pose"]
 
 
 class Evaluate(SeededConfig):
@@ -113,8 +115,9 @@ class Compare(SeededConfig):
     first: Path = read_path(None, "Result of `posekit eval`.", positional=True)
     second: Path = read_path(None, "Result to compare it with.", positional=True)
     output: Path | None = write_path(None, "JSON file to write the comparison to; default: none.")
-    heading: Heading | None = setting(
-        None, "What to compare; default: the first of predictions, fits, joints3d, mean-pose that both results hold."
+    heading: ComparedHeading | None = setting(
+        None,
+        "What to compare; default: the first of predictions, fits, joints3d, keypoints, mean-pose that both results hold.",
     )
-    second_heading: Heading | None = setting(None, "What to take of the second result; default: the same.")
+    second_heading: ComparedHeading | None = setting(None, "What to take of the second result; default: the same.")
     bootstrap: int = setting(1000, "Resamplings for the 95 % intervals; 0: none.", ge=0)

@@ -167,6 +167,14 @@ _CATALOG = (
         subjects=H36M_TEST,
     ),
     Protocol(
+        name="pose-resnet-train",
+        title="Pose ResNet 2023, on the training subjects",
+        frames="S1, S5, S6, S7 and S8, all four cameras, every frame, 16 joints including the pelvis, which is the root",
+        headline="root",
+        skeleton="mpii16",
+        subjects=H36M_TRAINING,
+    ),
+    Protocol(
         name="3dpw-spin",
         title="3DPW as in SPIN",
         frames="all people and pictures whose camera is trusted (35,515 of the release's test set), 14 joints by "

@@ -20,6 +20,7 @@ from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.picture_batches import read_ahead
 from posekit.training.pose_labels import crops_of
 from posekit.training.pose_resnet import PoseFacts, load_pose_resnet
+from posekit.training.pose_samples import PasteOver, box_in
 from posekit.training.stored_crops import StoredCrops, pixels_from_stored
 
 _HEAT_MAPS_AT_ONCE = 8
@@ -29,22 +30,38 @@ _LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 class PoseNetwork:
     """One branch, 2D or 3D. It looks at undisturbed crops and is in evaluation mode: the same in, the same out."""
 
-    def __init__(self, network: PoseResNet, facts: PoseFacts, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        network: PoseResNet,
+        facts: PoseFacts,
+        device: torch.device,
+        precision: Precision,
+        paste_over: PasteOver | None = None,
+        seed: int = 0,
+    ) -> None:
         if precision == "16-mixed" and device.type != "cuda":
             raise ConfigError("16-mixed needs a CUDA device", got=device.type, accepted="32-true, bf16-mixed, 64-true")
         self.facts = facts
         self._network = network.double() if precision == "64-true" else network
         self._device = device
         self._precision = precision
+        self._paste_over = paste_over
+        self._seed = seed
 
     @staticmethod
-    def open(run_folder: Path, device: torch.device, precision: Precision = "32-true") -> PoseNetwork:
-        """The network of a run folder.
+    def open(
+        run_folder: Path,
+        device: torch.device,
+        precision: Precision = "32-true",
+        paste_over: PasteOver | None = None,
+        seed: int = 0,
+    ) -> PoseNetwork:
+        """The network of a run folder; for studies something may be pasted over the people that it looks at.
 
         Raises MissingFileError or FormatError for a folder that holds none, ConfigError for arithmetic that the device
         does not have.
         """
-        return PoseNetwork(*load_pose_resnet(run_folder, device), device, precision)
+        return PoseNetwork(*load_pose_resnet(run_folder, device), device, precision, paste_over, seed)
 
     @property
     def digest(self) -> str:
@@ -78,8 +95,10 @@ class PoseNetwork:
             maps = pixels_from_stored(self.crops(dataset, rows), pictures.crop_from_image, self.facts.input_size)
             begin = 0
             for images, problems in read_ahead(pictures, maps, self.facts.input_size, batch):
-                found, sure = self._predicted(images, batch)
                 here = slice(begin, begin + len(images))
+                if self._paste_over is not None:
+                    self._occlude(images, dataset, rows[here])
+                found, sure = self._predicted(images, batch)
                 good = np.array([not problem for problem in problems]) & np.isfinite(found).all(axis=(1, 2))
                 points[here][good], confidence[here][good], seen[here] = found[good], sure[good], good
                 begin += len(images)
@@ -109,6 +128,18 @@ class PoseNetwork:
                 cells[[bool(problem) for problem in problems]] = np.nan
                 found.append(cells)
         return np.concatenate(found)
+
+    def _occlude(self, images: UInt8[Tensor, "B S S 3"], dataset: Artifact, rows: Int[np.ndarray, " B"]) -> None:
+        """Pastes objects over people, the same ones over the same sample whatever the batch."""
+        assert self._paste_over is not None
+        boxes = dataset.read("samples", "bbox", rows).astype(np.float64)
+        crops, pixels = self.crops(dataset, rows), images.numpy()
+        for place, row in enumerate(rows):
+            box = box_in(crops[place], boxes[place], self.facts.input_size)
+            generator = np.random.default_rng([self._seed, int(row)])
+            pixels[place], _ = self._paste_over.occlusion.paste(
+                self._paste_over.occluders, pixels[place], box, generator
+            )
 
     def _predicted(self, images: UInt8[Tensor, "B S S 3"], batch: int) -> tuple[np.ndarray, np.ndarray]:
         try:

@@ -28,12 +28,14 @@ from posekit.stages.device import resolve_device
 from posekit.stages.pose_metres import by_bone_length, by_root_depth
 from posekit.stages.pose_network import PoseNetwork
 from posekit.stages.report import StageReport, input_digests
+from posekit.training.occlusion import Occluders, Occlusion
 from posekit.training.pose_labels import ROOT, depth_unit, focal_lengths
 from posekit.training.pose_resnet import STAGE_2D, STAGE_3D
+from posekit.training.pose_samples import PasteOver
 
 POSE_STAGES = (STAGE_2D, STAGE_3D)
 
-OF_POSES = ("root_depth", "perspective", "canonical", "stature")
+OF_POSES = ("root_depth", "perspective", "canonical", "stature", "occlude")
 """Settings that mean something for a Pose ResNet alone."""
 
 OF_BODIES = (
@@ -81,7 +83,7 @@ def check_pose_settings(config: Predict, stage: str) -> None:
             accepted=STAGE_3D,
             hint="Train the 3D branch; `posekit pseudo-label keypoints` gives the 2D key points of this one",
         )
-    chosen = [name for name in OF_POSES[1:] if getattr(config, name) != fields[name].default]
+    chosen = [name for name in ("perspective", "canonical", "stature") if getattr(config, name) != fields[name].default]
     if config.root_depth == "gt" and chosen:
         raise ConfigError(
             "the true depth of the root leaves no size or perspective to be chosen",
@@ -98,7 +100,10 @@ class PoseWork:
     def __init__(self, config: Predict, dataset: Artifact, bodies: BodyRows, shard_rows: int) -> None:
         self.bodies = bodies
         self._config, self._dataset, self._shard_rows = config, dataset, shard_rows
-        self._network = PoseNetwork.open(config.model, resolve_device(config.device), config.precision)
+        paste_over = _paste_over(config)
+        self._network = PoseNetwork.open(
+            config.model, resolve_device(config.device), config.precision, paste_over, config.seed
+        )
         self._skeleton = self._network.skeleton
         self._root = self._skeleton.index(ROOT)
         self._cameras = cameras_from_columns(dataset.table("cameras"))
@@ -110,8 +115,11 @@ class PoseWork:
             POSES.name,
             "predict",
             settings={name: config.settings()[name] for name in (*OF_POSES, "split", "precision")},
-            inputs=input_digests(dataset=dataset) | {"model": self._network.digest},
+            inputs=input_digests(dataset=dataset)
+            | {"model": self._network.digest}
+            | ({} if paste_over is None else {"occluders": paste_over.occluders.digest}),
             skeleton=self._skeleton,
+            seed=None if paste_over is None else config.seed,
             facts=_facts(config, self._network, length),
         )
 
@@ -187,6 +195,12 @@ class PoseWork:
         return by_root_depth(coordinates, pixels, unit, one, self._cameras, camera)
 
 
+def _paste_over(config: Predict) -> PasteOver | None:
+    if not config.occlude:
+        return None
+    return PasteOver(Occlusion(p=1.0, max_degree=config.occlude), Occluders.read(config.occluders))
+
+
 def bone_length(config: Predict, dataset: Artifact, skeleton: Skeleton) -> BoneLength:
     """How long all bones together are; InputError for the average of training subjects that are not there."""
     if config.stature is not None:
@@ -227,6 +241,7 @@ def _facts(config: Predict, network: PoseNetwork, length: BoneLength) -> dict[st
     true_depth, true_crops = config.root_depth == "gt", network.facts.depth_units == "box2000"
     facts = {
         "root_depth": config.root_depth,
+        "occluded_up_to": config.occlude,
         "perspective": "camera" if true_depth else config.perspective,
         "depth_units": network.facts.depth_units,
         "frame": "in the frame of the camera" if true_depth else "about the root",

@@ -142,7 +142,7 @@ class PoseSource:
             gain = None if change is None else change.gain[row]
             picture = pictures.warped(place, target_from_stored, self.size, gain)
             if self._paste_over is not None:
-                box = _box_in(crops[row], self.labels.boxes[sample], self.size)
+                box = box_in(crops[row], self.labels.boxes[sample], self.size)
                 picture, covered[row] = self._paste_over.occlusion.paste(
                     self._paste_over.occluders, picture, box, generators[row]
                 )
@@ -150,9 +150,7 @@ class PoseSource:
         return images, covered
 
 
-def _box_in(
-    unit_from_image: Float[np.ndarray, "2 3"], box: Float[np.ndarray, "4"], size: int
-) -> Float[np.ndarray, "4"]:
+def box_in(unit_from_image: Float[np.ndarray, "2 3"], box: Float[np.ndarray, "4"], size: int) -> Float[np.ndarray, "4"]:
     """The box around a box of the image, in pixels of the crop."""
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0, 1.0], [x1, y0, 1.0], [x0, y1, 1.0], [x1, y1, 1.0]])
