@@ -14,10 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from posekit.geometry.conventions import HEAD_SIZE_FACTOR
 from posekit.geometry.transforms import Similarity, fit_similarity, similarity_distances
-
-HEAD_SIZE_FACTOR = 0.6
-"""MPII's head size is this part of the diagonal of the annotated head box."""
 
 
 def root_aligned(points: Float[Tensor, "*batch J 3"], roots: Sequence[int]) -> Float[Tensor, "*batch J 3"]:

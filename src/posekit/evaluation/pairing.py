@@ -16,7 +16,7 @@ from posekit.evaluation.report import Groups, percentile_interval, resampled_mea
 from posekit.evaluation.sample_errors import SampleErrors
 from posekit.records import Clip
 
-MORE_IS_BETTER = ("pck3d", "auc3d")
+MORE_IS_BETTER = ("pck3d", "auc3d", "pckh_50", "pckh_10", "pckh_auc")
 """Metrics that are no errors."""
 
 

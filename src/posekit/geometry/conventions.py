@@ -32,6 +32,9 @@ PIXEL_FROM_ONE_BASED = -1.0
 PIXEL_FROM_CORNER_ORIGIN = -0.5
 """Added to coordinates whose origin is the outer corner of the top-left pixel."""
 
+HEAD_SIZE_FACTOR = 0.6
+"""MPII's head size is this part of the diagonal of the annotated head box."""
+
 
 def normalized_from_crop(
     pixels: Float[Tensor, "*batch 2"], side: int | float | Float[Tensor, "..."]

@@ -21,7 +21,7 @@ from posekit.records import Clip, clips_from_columns
 from posekit.stages.report import StageReport, Table
 
 STAGE = "eval compare"
-_HEADINGS = ("predictions", "fits", "joints3d", "mean-pose")
+_HEADINGS = ("predictions", "fits", "joints3d", "keypoints", "mean-pose")
 _LOW_COVERAGE = 0.95
 
 
@@ -69,7 +69,8 @@ def compare(settings: Compare) -> StageReport:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         outputs.append(settings.output)
     names = f"{first.path.stem}: {mine}", f"{second.path.stem}: {theirs}"
-    return _report(parts, names, METRIC_OF_ALIGNMENT[first.content["protocol"]["headline"]], outputs)
+    headline = first.content["protocol"]["headline"]
+    return _report(parts, names, METRIC_OF_ALIGNMENT.get(headline, headline), outputs)
 
 
 def _load(path: Path) -> _Result:

@@ -20,6 +20,7 @@ from posekit.render.shading import vertex_normals
 from posekit.render.silhouette import antialias
 from posekit.render.topology import MeshTopology
 from posekit.skeleton.catalog import COCO17
+from posekit.skeleton.skeleton import Skeleton
 from posekit.synthetic.bodies import Posed, Take, posed
 from posekit.synthetic.clothes import Colour, Outfit, Wardrobe, linear
 from posekit.synthetic.light import RoomLight, to_pixels
@@ -54,13 +55,13 @@ class Shot:
 class SeenPerson:
     """One person in a picture. `mask` and the others are of the whole image.
 
-    `keypoints` are COCO's 17 joints: x, y (px) and 0 (none), 1 (hidden) or 2 (seen).
+    `keypoints` are the joints of the photographer's skeleton: x, y (whole px) and 0 (none), 1 (hidden) or 2 (seen).
     """
 
     mask: Bool[np.ndarray, "H W"]
     parts: UInt8[np.ndarray, "H W"]
     uv: Float[np.ndarray, "H W 2"]
-    keypoints: Float[np.ndarray, "17 3"]
+    keypoints: Float[np.ndarray, "J 3"]
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Snapshot:
 
 
 class Photographer:
-    """Takes pictures of one body model."""
+    """Takes pictures of one body model, and notes the joints of a skeleton in them."""
 
-    def __init__(self, body: BodyData, device: torch.device | None = None) -> None:
+    def __init__(self, body: BodyData, device: torch.device | None = None, skeleton: Skeleton = COCO17) -> None:
         self.body = body
         self._device = device or torch.device("cpu")
         atlas = atlas_of(body)
@@ -82,7 +83,7 @@ class Photographer:
         self._fields = self._wardrobe.fields.to(self._device)
         self._part = torch.from_numpy(atlas.face_part).to(self._device)
         self._uv = torch.from_numpy(atlas.face_uv.astype(np.float32)).to(self._device)
-        points = landmarks(body, COCO17.joints)
+        points = landmarks(body, skeleton.joints)
         self._from_joints = points.joint_weights.double().numpy()
         self._from_vertices = points.vertex_weights.double().numpy()
         self._vertex_ids = points.vertex_ids
@@ -119,7 +120,7 @@ class Photographer:
             people.append(SeenPerson(mask, parts * mask, uv * mask[..., None], labels))
         return Snapshot(image, tuple(people))
 
-    def _joints(self, body: Posed) -> Float[np.ndarray, "17 3"]:
+    def _joints(self, body: Posed) -> Float[np.ndarray, "J 3"]:
         return self._from_joints @ body.joints[0] + self._from_vertices @ body.vertices[0, self._vertex_ids]
 
     def _topology(self, people: int, blocks: int) -> MeshTopology:
@@ -182,11 +183,11 @@ class _Frame:
 
 
 def _keypoints(
-    pixels: Float[np.ndarray, "17 2"],
-    depths: Float[np.ndarray, " 17"],
+    pixels: Float[np.ndarray, "J 2"],
+    depths: Float[np.ndarray, " J"],
     mask: Bool[np.ndarray, "H W"],
     surface: Float[np.ndarray, "H W"],
-) -> Float[np.ndarray, "17 3"]:
+) -> Float[np.ndarray, "J 3"]:
     height, width = mask.shape
     rounded = np.rint(pixels)
     inside = (rounded >= 0).all(axis=1) & (rounded < [width, height]).all(axis=1) & (depths > 0)
@@ -197,7 +198,8 @@ def _keypoints(
     rows, columns = np.nonzero(mask)
     if not len(rows):
         return np.zeros((len(pixels), 3))
-    guessed = (x >= columns.min()) & (x <= columns.max()) & (y >= rows.min()) & (y <= rows.max())
+    # A pixel to spare: points on the very edge of a body, as the top of the head, round to pixels beside it.
+    guessed = (x >= columns.min() - 1) & (x <= columns.max() + 1) & (y >= rows.min() - 1) & (y <= rows.max() + 1)
     labelled = inside & (seen | guessed)
     labels = np.where(labelled, np.where(seen, 2.0, 1.0), 0.0)
     return np.concatenate([np.where(labelled[:, None], rounded, 0.0), labels[:, None]], axis=1)
