@@ -13,7 +13,14 @@ from torchvision.models import resnet
 
 from posekit.errors import ConfigError, DependencyError, FormatError, MissingFileError
 from posekit.models import backbone as module
-from posekit.models.backbone import Backbone, build_backbone, normalised, read_weights
+from posekit.models.backbone import (
+    Backbone,
+    build_backbone,
+    normalised,
+    normalised_colours,
+    plain_colours,
+    read_weights,
+)
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -124,3 +131,15 @@ def test_images_are_normalised_as_torchvision_does() -> None:
     mean, std = torch.tensor(expected.mean), torch.tensor(expected.std)
     torch.testing.assert_close(ours, ((images / 255.0 - mean) / std).permute(0, 3, 1, 2))
     assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_colours_in_unit_range_are_normalised_the_same_and_back() -> None:
+    images = torch.randint(256, (2, 4, 5, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    plain = images.permute(0, 3, 1, 2) / 255.0
+    torch.testing.assert_close(normalised_colours(plain), normalised(images))
+    torch.testing.assert_close(plain_colours(normalised_colours(plain)), plain)
+
+
+def test_weights_within_checkpoints_of_trainings_are_found(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(2)}, "optimizer": {}, "epoch": 3}, tmp_path / "c.pt")
+    assert torch.equal(read_weights(tmp_path / "c.pt")["a"], torch.ones(2))

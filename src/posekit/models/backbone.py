@@ -43,6 +43,8 @@ _STD = (0.229, 0.224, 0.225)
 _CLASSIFIER = "fc."
 _PARALLEL = "module."
 """The prefix that data-parallel training leaves on names."""
+_WRAPPERS = ("state_dict", "model")
+"""Where checkpoints of whole trainings keep the weights."""
 
 
 class Backbone(nn.Module):
@@ -177,8 +179,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
             accepted="a .safetensors file, or a .pth file of tensors alone",
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise FormatError(
             f"{path} holds no weights", got=type(content).__name__, accepted="a mapping of names to tensors"
@@ -191,3 +194,15 @@ def normalised(images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
     mean, std = (torch.tensor(values, device=images.device) for values in (_MEAN, _STD))
     scaled = torch.addcmul(-mean / std, images.float(), 1.0 / (255.0 * std))
     return scaled.permute(0, 3, 1, 2)
+
+
+def normalised_colours(images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    """RGB images in [0, 1] as the trunks take them; differentiable."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    return (images - mean) / std
+
+
+def plain_colours(images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    """The images that `normalised_colours` was given."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    return images * std + mean

@@ -125,11 +125,11 @@ def regressed_bodies(raw: Float[Tensor, "B N"], joint_count: int, rotations: Rot
         rest[..., 0] = 1.0
     return RegressedBodies(
         rotations=torch.cat([rest, local[:, 1:]], dim=1),
-        segment_scales=_held(parts.segment_scales, SMALLEST_SEGMENT, LARGEST_SEGMENT),
+        segment_scales=held(parts.segment_scales, SMALLEST_SEGMENT, LARGEST_SEGMENT),
         nine=parts.global_matrix,
         orientation=matrix_from_9d(parts.global_matrix),
         translation=parts.translation,
-        scale=_held(parts.image_scale, SMALLEST_SCALE, float("inf")),
+        scale=held(parts.image_scale, SMALLEST_SCALE, float("inf")),
     )
 
 
@@ -150,6 +150,7 @@ class _Held(torch.autograd.Function):
         return gradient.masked_fill(outwards, 0.0), None, None
 
 
-def _held(values: Float[Tensor, "*batch"], low: float, high: float) -> Float[Tensor, "*batch"]:
-    held: Tensor = _Held.apply(values, low, high)
-    return held
+def held(values: Float[Tensor, "*batch"], low: float, high: float) -> Float[Tensor, "*batch"]:
+    """Values clamped to [low, high]; outside it a gradient passes only where a step against it leads back inside."""
+    clamped: Tensor = _Held.apply(values, low, high)
+    return clamped
