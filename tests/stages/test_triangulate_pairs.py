@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from posekit.artifacts.files import Artifact
+from posekit.config.data import PreprocessMultiview
 from posekit.config.labels import Triangulate
 from posekit.config.results import Evaluate
 from posekit.errors import ConfigError, DataError, InputError
 from posekit.evaluation.metrics import mean_over_joints, n_mpjpe, pa_mpjpe
 from posekit.skeleton.catalog import COCO17
+from posekit.stages.preprocess_multiview import preprocess_multiview
 from posekit.stages.triangulate import triangulate
 
 
@@ -161,6 +163,51 @@ def test_what_cannot_be_seen_twice_or_goes_wrong_has_no_weight(rig: ModuleType, 
     assert report.counts["joints dropped"] >= 4 * rig.FRAMES
 
 
+def test_labels_are_compared_with_all_views_by_the_known_cameras(dataset: Path, tmp_path: Path) -> None:
+    report, _ = label(dataset, tmp_path / "out.h5", cameras="intrinsics")
+    assert report.metrics["rig_pa_mpjpe_mm"] < 1.0 and report.metrics["rig_mpjpe_mm"] < 5.0
+    (table,) = [table for table in report.tables if table.title.startswith("Labels that passed")]
+    assert [row[0] for row in table.rows] == ["joints from all views by the known cameras"]
+    known, _ = label(dataset, tmp_path / "known.h5", cameras="known")
+    assert not any(name.startswith("rig_") for name in known.metrics)
+
+
+def test_steadied_labels_are_better_where_key_points_are_noisy(rig: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    _, plain = label(dataset, tmp_path / "plain.h5", cameras="known", noise_px=2.0)
+    report, steady = label(dataset, tmp_path / "steady.h5", cameras="known", noise_px=2.0, steady_views=True)
+    assert errors(rig, steady)[1] < 0.85 * errors(rig, plain)[1]
+    assert np.array_equal(steady["weights"], plain["weights"])
+    assert 0.5 < report.metrics["reprojection_median_px"] < 4.0
+
+
+def test_dropped_joints_are_counted_by_camera(rig: ModuleType, tmp_path: Path) -> None:
+    def edit(keypoints: np.ndarray, sequence: int, person: int) -> np.ndarray:
+        del sequence, person
+        keypoints[:, 2, 0, 2] = 0.1
+        return keypoints
+
+    dataset = rig.write_dataset(tmp_path / "data" / "a.h5", {(0, 0): rig.make_joints()}, rig.make_cameras(), edit=edit)
+    label(dataset, tmp_path / "out.h5", cameras="known")
+    with Artifact(tmp_path / "out.h5") as artifact:
+        quality = artifact.table("quality")
+    # The other cameras have each other for this joint.
+    assert quality["rejected"].tolist() == [0, 0, rig.FRAMES, 0]
+    assert quality["points"].tolist() == [17 * rig.FRAMES, 17 * rig.FRAMES, 16 * rig.FRAMES, 17 * rig.FRAMES]
+
+
+def test_a_real_recording_gives_labels_that_agree_with_its_known_cameras(shared_dir: Path, tmp_path: Path) -> None:
+    recording = shared_dir / "real" / "balancing"
+    if not recording.is_dir():
+        pytest.skip("the real recording is not beside this checkout")
+    dataset = tmp_path / "data" / "balancing.h5"
+    preprocess_multiview(PreprocessMultiview(raw=recording, output=dataset, crops=False))
+    report, samples = label(dataset, tmp_path / "out.h5", cameras="intrinsics", pool_frames=60)
+    assert report.metrics["views_ok_percent"] > 95.0 and report.metrics["joints_ok_percent"] > 90.0
+    assert report.metrics["rotation_error_median_deg"] < 6.0
+    assert report.metrics["rig_pa_mpjpe_median_mm"] < 30.0
+    assert len(samples["ok"]) == 400
+
+
 def test_runs_are_skipped_when_nothing_changed(dataset: Path, tmp_path: Path) -> None:
     first, _ = label(dataset, tmp_path / "out.h5", cameras="intrinsics")
     again, _ = label(dataset, tmp_path / "out.h5", cameras="intrinsics")
@@ -171,10 +218,13 @@ def test_runs_are_skipped_when_nothing_changed(dataset: Path, tmp_path: Path) ->
 def test_settings_that_do_not_go_together_are_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one pair of cameras only"):
         label(dataset, tmp_path / "out.h5", baseline=1.0)
+    with pytest.raises(ConfigError, match="--no-steady is for --views rig"):
+        label(dataset, tmp_path / "out.h5", steady=False)
     with pytest.raises(ConfigError, match="tell the scale themselves"):
         label(dataset, tmp_path / "out.h5", stature=1.8)
-    with pytest.raises(ConfigError, match="are for --views pairs"):
-        triangulate(Triangulate(dataset=dataset, output=tmp_path / "a.h5", merge="best"))
+    for changes in ({"merge": "best"}, {"steady_views": True}):
+        with pytest.raises(ConfigError, match="are for --views pairs"):
+            triangulate(Triangulate(dataset=dataset, output=tmp_path / "a.h5", **changes))
 
 
 def test_people_who_never_move_give_no_geometry(rig: ModuleType, tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ class Triangulate(SeededConfig):
         20.0, "Reprojection error that makes a view an outlier (px, at 1000 px image size).", gt=0
     )
     noise_px: float = setting(0.0, "Gaussian noise added to the key points (px), for studies.", ge=0)
-    steady: bool = setting(True, "Steady the joints by constant bone lengths and smooth motion.")
+    steady: bool = setting(True, "With --views rig: steady the joints by constant bone lengths and smooth motion.")
+    steady_views: bool = setting(
+        False, "With --views pairs: steady the labels of each pair of views in the same way (not in the paper)."
+    )
     pose_solver: Literal["f8", "e5"] = setting("f8", "Two-view geometry from the eight-point or the five-point method.")
     pool_frames: int = setting(200, "Frames of one subject pooled to find the geometry of a camera pair.", ge=1)
     stature: float | None = setting(None, "Known stature of the person (m); intrinsics only, sets the scale.", gt=0)

@@ -68,7 +68,7 @@ def triangulate(config: Triangulate) -> StageReport:
         source = Source(config, index, records, clips_from_columns(dataset.table("sequences")), skeleton)
         if config.views == "pairs":
             with ArtifactWriter(output, header) as writer:
-                facts.update(label_views(config, source, writer))
+                facts.update(label_views(config, source, dataset, writer))
         else:
             _check_settings(config)
             _work(source, dataset, output, header, facts)
@@ -91,10 +91,12 @@ def _keypoints_source(dataset: Artifact, keypoints: Artifact | None) -> str:
 
 
 def _check_settings(config: Triangulate) -> None:
-    defaults = {name: Triangulate.model_fields[name].default for name in ("method", "merge", "scale")}
+    defaults = {name: Triangulate.model_fields[name].default for name in ("method", "merge", "scale", "steady_views")}
     given = [name for name, default in defaults.items() if getattr(config, name) != default]
     if given:
-        raise ConfigError("these settings are for --views pairs", got=", ".join(f"--{name}" for name in given))
+        raise ConfigError(
+            "these settings are for --views pairs", got=", ".join(f"--{n.replace('_', '-')}" for n in given)
+        )
 
 
 def _refuse_single_views(index: MultiviewIndex, dataset: Artifact) -> None:

@@ -11,20 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from posekit.artifacts.files import Artifact
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.camera_stack import stack_cameras
 from posekit.config.labels import Triangulate
 from posekit.errors import ConfigError, DataError, InputError
+from posekit.evaluation.keys import Keys
 from posekit.geometry.cameras import Cameras
 from posekit.labeling.epipolar import PairLabels, PairLabelSettings, label_pair, neighbouring_pairs
+from posekit.labeling.pair_steadying import measure_pair_bones, steady_pair
 from posekit.labeling.rig import PairGeometry, estimate_pairs, known_pairs, pool_points
+from posekit.labeling.steadying import BonePrior
 from posekit.labeling.view_labels import ViewLabels, merge_views
 from posekit.progress import track
 from posekit.records import Camera, camera_columns
+from posekit.stages.label_agreement import TrueJoints, agreement_table
+from posekit.stages.label_tally import LabelTally
 from posekit.stages.multiview import Moments
 from posekit.stages.report import StageReport, Table
 from posekit.stages.triangulation_report import STAGE
-from posekit.stages.triangulation_session import Person, Source, pooling_settings, spread, with_noise
+from posekit.stages.triangulation_session import Person, Source, points_of, pooling_settings, spread, with_noise
 
 _SCALE_MOMENTS = 2000
 """Moments of one person that its size is taken from."""
@@ -34,7 +40,7 @@ _CHOICE = 11
 
 @dataclass(frozen=True)
 class _Session:
-    """The cameras of one session, the pairs that labels are made from, and metres per unit of each person and pair."""
+    """The cameras of one session, the pairs that labels are made from, and of each person and pair metres per unit and bones."""
 
     name: str
     rows: np.ndarray
@@ -43,36 +49,24 @@ class _Session:
     pairs: list[PairGeometry]
     baselines: list[float | None]
     scales: dict[tuple[Person, int], float]
+    bones: dict[tuple[Person, int], BonePrior]
 
     @property
     def used(self) -> list[int]:
         return [number for number, pair in enumerate(self.pairs) if not pair.weakness]
 
 
-class _Tally:
-    """Counts of views and joints, and reprojection errors by camera."""
-
-    def __init__(self, cameras: int) -> None:
-        self.counts: dict[str, int] = defaultdict(int)
-        self.errors: list[list[np.ndarray]] = [[] for _ in range(cameras)]
-        self.frames: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
-
-    def add(self, camera: int, labels: ViewLabels, error_px: np.ndarray, seen: np.ndarray) -> None:
-        given = np.isfinite(labels.joints).all(axis=-1) & labels.ok[:, None]
-        self.counts["views"] += len(seen)
-        self.counts["views not ok"] += int((~labels.ok).sum())
-        self.counts["joints"] += int(seen.sum())
-        self.counts["joints dropped"] += int((seen & ~given).sum())
-        self.errors[camera].append(error_px[given].astype(np.float32))
-
-
-def label_views(config: Triangulate, source: Source, writer: ArtifactWriter) -> dict[str, Any]:
+def label_views(config: Triangulate, source: Source, dataset: Artifact, writer: ArtifactWriter) -> dict[str, Any]:
     """Writes a label for every view of every moment that a trusted pair of cameras saw; returns the facts of the report.
+
+    True joints and poses of cameras that the data set has are compared with, where they are not asked for, and used for
+    nothing else.
 
     Raises InputError where poses or distances are needed and not known, DataError where no pair can be trusted.
     """
     _check(config)
-    tally, sessions = _Tally(len(source.cameras)), []
+    truth = TrueJoints.of(dataset, source.skeleton)
+    tally, sessions = LabelTally(len(source.cameras), source.skeleton, truth), []
     for name in track(list(source.index.sessions), "label views", unit="session"):
         session = _prepared(config, source, name)
         sessions.append(session)
@@ -86,7 +80,7 @@ def label_views(config: Triangulate, source: Source, writer: ArtifactWriter) -> 
             hint="Use more frames with more movement, or known extrinsics",
         )
     writer.append("cameras", camera_columns(source.cameras))
-    writer.append("quality", _quality_columns(tally))
+    writer.append("quality", tally.quality_columns())
     return _facts(config, sessions, tally)
 
 
@@ -103,10 +97,13 @@ def label_report(output: Path, facts: Any, *, skipped: bool) -> StageReport:
         "frames ok",
     ]
     table = Table("Camera pairs", columns, facts["pairs"])
-    return StageReport(STAGE, [output], skipped, facts["metrics"], facts["counts"], facts["notes"], [table])
+    tables = [table, *agreement_table(facts["metrics"])]
+    return StageReport(STAGE, [output], skipped, facts["metrics"], facts["counts"], facts["notes"], tables)
 
 
 def _check(config: Triangulate) -> None:
+    if not config.steady:
+        raise ConfigError("--no-steady is for --views rig", hint="Labels of pairs are steadied by --steady-views alone")
     if config.baseline is not None:
         raise ConfigError(
             "--baseline names the distance of one pair of cameras only",
@@ -143,40 +140,43 @@ def _prepared(config: Triangulate, source: Source, name: str) -> _Session:
     baselines = [
         float(torch.linalg.vector_norm(centres[pair.first] - centres[pair.second])) if known else None for pair in pairs
     ]
-    session = _Session(name, rows, cameras, records, pairs, baselines, {})
+    session = _Session(name, rows, cameras, records, pairs, baselines, {}, {})
     if not session.used:
         raise DataError(
             f"{where}: no pair of cameras can be trusted",
             got="; ".join(_weaknesses([session])) or "too few matches",
             hint="Use more frames with more movement, or known extrinsics",
         )
-    return replace(session, scales=_scales(config, source, session, moments))
+    _measure_people(config, source, session, moments)
+    return session
 
 
-def _scales(
-    config: Triangulate, source: Source, session: _Session, moments: np.ndarray
-) -> dict[tuple[Person, int], float]:
-    """Metres per unit, one for each person and pair: lengths of single frames would only add noise."""
+def _measure_people(config: Triangulate, source: Source, session: _Session, moments: np.ndarray) -> None:
+    """Notes metres per unit, one for each person and pair (lengths of single frames would only add noise), and bones."""
     people: dict[Person, list[np.ndarray]] = defaultdict(list)
     sequence, person = source.index.sequence_of(moments), source.index.person_of(moments)
     for key in np.unique(np.stack([sequence, person]), axis=1).T:
         clip = source.clips[int(key[0])]
         chosen = moments[(sequence == key[0]) & (person == key[1])]
         people[clip.subject or clip.name, int(key[1])].append(chosen)
-    found: dict[tuple[Person, int], float] = {}
     for who, parts in people.items():
         sample = source.read(session.name, spread(np.concatenate(parts), _SCALE_MOMENTS))
         for number in session.used:
             baseline = session.baselines[number]
-            if baseline is None:
-                try:
-                    labels = _labels(config, source, session, number, sample, None)
-                except DataError:
-                    # Somebody whom this pair never saw whole gets no labels from it.
-                    continue
-                baseline = labels.scale
-            found[who, number] = baseline
-    return found
+            if baseline is not None and not config.steady_views:
+                session.scales[who, number] = baseline
+                continue
+            try:
+                labels = _labels(config, source, session, number, sample, baseline)
+            except DataError:
+                # Somebody whom this pair never saw whole gets no labels from it.
+                continue
+            session.scales[who, number] = labels.scale
+            if config.steady_views:
+                seen = torch.from_numpy(sample.keypoints)
+                session.bones[who, number] = measure_pair_bones(
+                    session.pairs[number], session.cameras, labels, seen, source.skeleton.bones
+                )
 
 
 def _labels(
@@ -194,21 +194,31 @@ def _labels(
 
 
 def _append_labels(
-    writer: ArtifactWriter, config: Triangulate, source: Source, session: _Session, block: Moments, tally: _Tally
+    writer: ArtifactWriter, config: Triangulate, source: Source, session: _Session, block: Moments, tally: LabelTally
 ) -> None:
     who = source.person(block)
     found = []
     for number in session.used:
         if (who, number) not in session.scales:
             continue
-        labels = _labels(config, source, session, number, block, session.scales[who, number])
-        found.append((session.pairs[number], labels))
         pair = session.pairs[number]
-        seen = (block.confidence[:, [pair.first, pair.second]] > 0).any(axis=2)
+        labels = _labels(config, source, session, number, block, session.scales[who, number])
+        if config.steady_views:
+            labels = steady_pair(
+                pair,
+                session.cameras,
+                labels,
+                torch.from_numpy(block.keypoints),
+                torch.from_numpy(block.frame),
+                session.bones[who, number],
+            )
+        found.append((pair, labels))
+        seen = np.asarray((block.confidence[:, [pair.first, pair.second]] > 0).any(axis=2))
         both = seen[:, 0] & seen[:, 1]
         share = tally.frames[session.name, number]
         share[0] += int((labels.frames_ok.numpy() & both).sum())
         share[1] += int(both.sum())
+    by_rig = _by_rig(config, session, block)
     for camera in range(len(session.records)):
         generators = [
             np.random.default_rng((config.seed, _CHOICE, camera, *(int(part) for part in key)))
@@ -217,10 +227,11 @@ def _append_labels(
         labels_of = merge_views(camera, found, block.keypoints, source.skeleton, config.merge, generators)
         if labels_of is not None:
             _append_view(writer, session, block, camera, labels_of, tally)
+            _compare(session, block, camera, labels_of, by_rig, tally)
 
 
 def _append_view(
-    writer: ArtifactWriter, session: _Session, block: Moments, camera: int, labels: ViewLabels, tally: _Tally
+    writer: ArtifactWriter, session: _Session, block: Moments, camera: int, labels: ViewLabels, tally: LabelTally
 ) -> None:
     seen = (block.confidence[:, camera] > 0).any(axis=1)
     if not seen.any():
@@ -248,6 +259,28 @@ def _append_view(
             "ok": labels.ok,
         },
     )
+
+
+def _by_rig(config: Triangulate, session: _Session, block: Moments) -> np.ndarray | None:
+    """World joints (T, J, 3) of a block by all known cameras, to compare with; None where nothing can be learned from it."""
+    if config.cameras == "known" or not all(camera.posed for camera in session.records):
+        return None
+    found, _ = points_of(config, session.cameras, block)
+    return np.asarray(found.points.numpy())
+
+
+def _compare(
+    session: _Session, block: Moments, camera: int, labels: ViewLabels, by_rig: np.ndarray | None, tally: LabelTally
+) -> None:
+    chosen = labels.ok & (block.confidence[:, camera] > 0).any(axis=1)
+    if tally.truth is not None:
+        row = np.full(int(chosen.sum()), session.rows[camera])
+        keys = Keys(block.sequence[chosen], block.frame[chosen], block.person[chosen], row)
+        tally.agreement["truth"].add(labels.joints[chosen], tally.truth.read(keys))
+    elif by_rig is not None:
+        record = session.records[camera]
+        reference = by_rig[chosen] @ record.rotation.T + record.translation
+        tally.agreement["rig"].add(labels.joints[chosen], reference)
 
 
 def _append_pairs(writer: ArtifactWriter, session: _Session) -> None:
@@ -284,18 +317,7 @@ def _weaknesses(sessions: Sequence[_Session]) -> list[str]:
     ]
 
 
-def _quality_columns(tally: _Tally) -> dict[str, Any]:
-    errors = [np.concatenate(parts) if parts else np.zeros(0) for parts in tally.errors]
-    columns: dict[str, Any] = {
-        name: [float(np.percentile(values, share)) if len(values) else float("nan") for values in errors]
-        for name, share in (("median_px", 50), ("p95_px", 95))
-    }
-    columns["mean_px"] = [float(values.mean()) if len(values) else float("nan") for values in errors]
-    counts = [len(values) for values in errors]
-    return {"camera": np.arange(len(errors)), "points": counts, "rejected": [0] * len(errors)} | columns
-
-
-def _facts(config: Triangulate, sessions: Sequence[_Session], tally: _Tally) -> dict[str, Any]:
+def _facts(config: Triangulate, sessions: Sequence[_Session], tally: LabelTally) -> dict[str, Any]:
     counts = dict(tally.counts)
     views, joints = max(counts["views"], 1), max(counts["joints"], 1)
     every = np.concatenate([part for parts in tally.errors for part in parts])
@@ -308,6 +330,8 @@ def _facts(config: Triangulate, sessions: Sequence[_Session], tally: _Tally) -> 
     known = [turn for turn in turns if turn is not None]
     if config.cameras == "intrinsics" and known:
         metrics["rotation_error_median_deg"] = float(np.median(known))
+    for against, agreement in tally.agreement.items():
+        metrics |= agreement.metrics(against)
     return {
         "cameras_used": config.cameras,
         "world": "each view's own camera",

@@ -176,7 +176,7 @@ def joints_of(
     config: Triangulate, session: Session, moments: Moments, bones: BonePrior | None
 ) -> tuple[TriangulatedPoints, TriangulatedPoints]:
     """Joints (T, J) of a block of one person, steadied where the lengths of the bones are known, and as they were before."""
-    found, normalized = _points(config, session.cameras, moments)
+    found, normalized = points_of(config, session.cameras, moments)
     if bones is None or not len(moments.frame):
         return found, found
     with one_thread_each():
@@ -187,10 +187,10 @@ def joints_of(
     return steadied, found
 
 
-def _points(
+def points_of(
     config: Triangulate, cameras: Cameras, moments: Moments
 ) -> tuple[TriangulatedPoints, Float[Tensor, "T J C 2"]]:
-    """Joints with nothing assumed of bodies, and the observations; thresholds grow with the size of the images."""
+    """Joints (T, J) with nothing assumed of bodies, and the observations; thresholds grow with the size of the images."""
     confidence = np.where(moments.confidence >= config.min_confidence, moments.confidence, 0.0)
     threshold = config.max_error_px * float(cameras.image_size.amax(dim=-1).mean()) / 1000.0
     settings = TriangulationSettings(threshold_px=threshold, huber_px=threshold / 4)
@@ -223,7 +223,7 @@ def _measured_bones(source: Source, session: Session) -> dict[Person, BonePrior]
     for subject, person in sorted({(str(s), int(p)) for s, p in zip(subjects, people, strict=True)}):
         own = moments[(subjects == subject) & (people == person)]
         sample = source.read(session.name, spread(own, source.config.pool_frames))
-        points, _ = _points(source.config, session.cameras, sample)
+        points, _ = points_of(source.config, session.cameras, sample)
         found[subject, person] = measure_bones(_evidence(session.cameras, points), source.skeleton.bones)
     return found
 
@@ -233,7 +233,7 @@ def _scale(config: Triangulate, cameras: Cameras, pooled: Moments, skeleton: Ske
     if config.baseline is not None:
         first, second = cameras.centers()[:2]
         return config.baseline / float(torch.linalg.vector_norm(first - second))
-    joints = _points(config, cameras, pooled)[0].points.numpy()
+    joints = points_of(config, cameras, pooled)[0].points.numpy()
     scales, frames = [], []
     people = np.stack([pooled.sequence, pooled.person], axis=1)
     for person in np.unique(people, axis=0):
@@ -249,7 +249,7 @@ def _scale(config: Triangulate, cameras: Cameras, pooled: Moments, skeleton: Ske
 
 
 def _agreement(config: Triangulate, known: Cameras, found: Cameras, sample: Moments) -> Agreement | None:
-    truth, ours = (_points(config, cameras, sample)[0] for cameras in (known, found))
+    truth, ours = (points_of(config, cameras, sample)[0] for cameras in (known, found))
     both = truth.ok & ours.ok
     if int(both.sum()) < 4:
         return None
