@@ -14,6 +14,7 @@ from posekit.config import (
     coco,
     data,
     deform_and_learn,
+    keypoints,
     labels,
     lifter,
     lsp,
@@ -55,6 +56,11 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
         pseudo_labels.PseudoLabelSurface,
         "posekit.stages.pseudo_label_surface:pseudo_label_surface",
     ),
+    (
+        "pseudo-label keypoints",
+        keypoints.PseudoLabelKeypoints,
+        "posekit.stages.pseudo_label_keypoints:pseudo_label_keypoints",
+    ),
     ("triangulate", labels.Triangulate, "posekit.stages.triangulate:triangulate"),
     ("register", labels.Register, "posekit.stages.register:register"),
     ("train lifter", lifter.TrainLifter, "posekit.stages.train_lifter:train_lifter"),
@@ -79,7 +85,15 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
 """(command as typed, config, module:function of the stage)."""
 
 SHARED = frozenset(
-    {"register", "predict", "pseudo-label surface", "train lifter", "train regressor", "train deform-and-learn"}
+    {
+        "register",
+        "predict",
+        "pseudo-label surface",
+        "pseudo-label keypoints",
+        "train lifter",
+        "train regressor",
+        "train deform-and-learn",
+    }
 )
 """Commands whose work several processes share; of any other the main process does all."""
 
