@@ -28,7 +28,6 @@ from posekit.models.drawing import materialize
 
 PoseForm = Literal["6d", "aa"]
 HiddenActivation = Literal["none", "relu"]
-CameraForm = Literal["perspective", "weak"]
 
 NUMBERS_PER_ROTATION: dict[PoseForm, int] = {"6d": 6, "aa": 3}
 
