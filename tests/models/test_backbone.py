@@ -143,3 +143,24 @@ def test_colours_in_unit_range_are_normalised_the_same_and_back() -> None:
 def test_weights_within_checkpoints_of_trainings_are_found(tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.ones(2)}, "optimizer": {}, "epoch": 3}, tmp_path / "c.pt")
     assert torch.equal(read_weights(tmp_path / "c.pt")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet18", "resnet50"])
+def test_every_second_cell_of_a_dilated_trunk_is_one_of_the_trunk(name: module.BackboneName) -> None:
+    trunk = Backbone(name).eval()
+    images = torch.randn(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        coarse = trunk.feature_map(images)
+        for _ in range(2):  # the second time nothing changes
+            trunk.dilate_last_stage()
+            fine = trunk.feature_map(images)
+            assert fine.shape[2:] == (6, 4)
+            torch.testing.assert_close(fine[:, :, ::2, ::2], coarse, rtol=1e-4, atol=1e-4)
+
+
+def test_stem_and_stages_make_the_feature_map() -> None:
+    trunk = Backbone("resnet10").eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert trunk.stem(images).shape == (1, 64, 16, 16)
+        torch.testing.assert_close(trunk.stages(trunk.stem(images)), trunk.feature_map(images))

@@ -84,17 +84,22 @@ class Backbone(nn.Module):
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     def stages(self, features: Float[Tensor, "B 64 h w"]) -> Float[Tensor, "B C h8 w8"]:
-        """All four stages on the stem's map."""
+        """All four stages on the stem's map; the sides shrink to an eighth, or to a quarter where the last is dilated."""
         return self.layer4(self.layer3(self.layer2(self.layer1(features))))
 
     def dilate_last_stage(self) -> None:
-        """Lets the last stage keep its map's size, with a rate of 2 instead of a stride; weights stay as they are."""
-        for part in self.layer4.modules():
-            if isinstance(part, nn.Conv2d):
-                first_of_stage = part.stride != (1, 1)
+        """Lets the last stage keep its map's size, with a rate of 2 instead of a stride; weights stay as they are.
+
+        Every second cell of the new map is a cell of the old one. A stage that is dilated already stays as it is.
+        """
+        convolutions = [part for part in self.layer4.modules() if isinstance(part, nn.Conv2d)]
+        if all(part.stride == (1, 1) for part in convolutions):
+            return
+        for part in convolutions:
+            if part.stride != (1, 1):
                 part.stride = (1, 1)
-                if part.kernel_size == (3, 3) and not first_of_stage:
-                    part.dilation, part.padding = (2, 2), (2, 2)
+            elif part.kernel_size == (3, 3):
+                part.dilation, part.padding = (2, 2), (2, 2)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """The mean of the last map."""

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from posekit.errors import FormatError
+from posekit.errors import ConfigError, FormatError
 from posekit.models.atrous import AtrousPooling
 from posekit.models.attention import Cbam
 from posekit.models.backbone import Backbone, BackboneName
-from posekit.models.soft_argmax import confidences, heat_maps, soft_argmax
+from posekit.models.soft_argmax import confidences, expected_cells, marginals, soft_argmax
 
 _STEM_CHANNELS = 64
+_STRIDE = 32
 _HEAD_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
 class PoseResNetForm:
-    """The layers of a Pose ResNet; the defaults are the paper's where it gives them (see `TrainPoseNetwork`)."""
+    """The layers of a Pose ResNet; the defaults are the paper's where it gives them (see `TrainPoseNetwork`).
+
+    Raises ConfigError for sizes that no layer can have, and for UniPose's convolutions without the waterfall.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     backbone: BackboneName = "resnet50"
     joints: int = 16
@@ -38,28 +46,56 @@ class PoseResNetForm:
     deconv_width: int = 256
     half_cell: bool = True
 
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("joints", "depth_bins", "cbam_reduction", "deconv_width")}
+        wrong = {name: size for name, size in sizes.items() if size < 1}
+        if min(self.rates) < 1:
+            wrong["rates"] = self.rates
+        if wrong:
+            raise ConfigError("a Pose ResNet cannot have such layers", got=wrong, accepted="numbers from 1")
+        if self.unipose_extra and self.pool != "wasp":
+            raise ConfigError(
+                "UniPose's extra convolutions belong to its waterfall", got=f"pool {self.pool}", accepted="pool wasp"
+            )
+
     def plain(self) -> dict[str, Any]:
         """For the description of a run."""
         return asdict(self) | {"rates": list(self.rates)}
 
     @staticmethod
-    def of(plain: Mapping[str, Any]) -> PoseResNetForm:
-        """From the description of a run; FormatError where something is missing."""
+    def of(plain: object) -> PoseResNetForm:
+        """From the description of a run; FormatError where something is missing, unknown or of another kind."""
         names = [field.name for field in fields(PoseResNetForm)]
-        if set(plain) != set(names):
-            got = sorted(plain)
+        given: dict[object, object] = dict(plain) if isinstance(plain, Mapping) else {}
+        if set(given) != set(names):
+            got = sorted(map(str, given)) if given else type(plain).__name__
             raise FormatError("this does not describe a Pose ResNet", got=got, accepted=names)
-        return PoseResNetForm(**{**plain, "rates": tuple(plain["rates"])})
+        try:
+            # As JSON, where a list is a tuple and nothing else is taken for something that it is not.
+            return TypeAdapter(PoseResNetForm).validate_json(json.dumps(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise FormatError(
+                "this does not describe a Pose ResNet",
+                got=f"{'.'.join(map(str, first['loc']))} {first['input']!r}",
+                accepted=first["msg"],
+            ) from error
+        except (TypeError, ValueError, ConfigError) as error:
+            raise FormatError("this does not describe a Pose ResNet", got=error) from error
 
 
 class PoseResNet(nn.Module):
     """Trunk, CBAM before its first and after its last stage, WASP, deconvolutions, and one map per joint and depth.
 
-    The heat map has a fourth of the image's sides. All weights but the trunk's are drawn from `seed` alone.
+    The heat map has a fourth of the image's sides, which are multiples of 32. All weights but the trunk's are drawn from
+    `seed` alone. With an output stride of 16 the given trunk's last stage is dilated. Raises ConfigError for a trunk that
+    is not the form's.
     """
 
     def __init__(self, backbone: Backbone, form: PoseResNetForm, seed: int = 0) -> None:
         super().__init__()
+        if backbone.name != form.backbone:
+            raise ConfigError("this trunk is not the form's", got=backbone.name, accepted=form.backbone)
         self.form = form
         if form.output_stride == 16:
             backbone.dilate_last_stage()
@@ -104,7 +140,13 @@ class PoseResNet(nn.Module):
                 part.reset_parameters()
 
     def logits(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B J D h w"]:
-        """The heat maps before softmax, by joint, depth, row and column."""
+        """The heat maps before softmax, by joint, depth, row and column; ConfigError for sides that do not suit."""
+        if images.shape[2] % _STRIDE or images.shape[3] % _STRIDE:
+            raise ConfigError(
+                "the sides of the images must suit the network",
+                got=f"{images.shape[3]} x {images.shape[2]}",
+                accepted=f"multiples of {_STRIDE}",
+            )
         features = self.early(self.backbone.stem(images))
         features = self.late(self.backbone.stages(features))
         maps = self.head(self.deconvolutions(self.pool(features)))
@@ -116,5 +158,5 @@ class PoseResNet(nn.Module):
 
     def predict(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J"]]:
         """The same, and how sure the network is of each joint's place in the image (0 to 1)."""
-        logits = self.logits(images)
-        return soft_argmax(logits, self.form.half_cell), confidences(heat_maps(logits))
+        plane, depth = marginals(self.logits(images))
+        return expected_cells(plane, depth, self.form.half_cell), confidences(plane)
