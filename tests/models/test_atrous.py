@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from posekit.errors import ConfigError
 from posekit.models.atrous import AtrousPool, AtrousPooling
 
 SIDE = 8
@@ -83,3 +84,27 @@ def test_the_extra_convolution_passes_twice() -> None:
     pool.extra = None
     for one, other in zip(with_extra, pool.branches(x), strict=True):
         torch.testing.assert_close(one, 4.0 * other)
+
+
+def drawn(channels: int, width: int) -> AtrousPooling:
+    pool = AtrousPooling(channels, width, (2, 3, 4))
+    pool.draw(torch.Generator().manual_seed(0))
+    return pool
+
+
+def test_weights_start_as_he_et_al_have_it_and_half_is_dropped_in_training() -> None:
+    pool, given = drawn(64, 128), torch.randn(4, 64, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    assert pool.atrous[1][0].weight.std().item() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+    assert pool.join[0].weight.std().item() == pytest.approx((2 / (5 * 128)) ** 0.5, rel=0.02)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kept = (pool.train()(given) != 0).double().mean().item()
+    assert kept == pytest.approx(0.25, abs=0.04)  # half of what ReLU leaves
+    assert (pool.eval()(given) != 0).double().mean().item() > 1.5 * kept
+
+
+def test_one_sample_can_be_evaluated_but_not_trained_with() -> None:
+    pool, given = drawn(6, 4), torch.ones(1, 6, SIDE, SIDE)
+    with pytest.raises(ConfigError, match=r"batch of 1.*--pool none"):
+        pool.train()(given)
+    assert pool.eval()(given).shape == (1, 4, SIDE, SIDE)

@@ -47,3 +47,34 @@ def test_a_fresh_one_halves_twice() -> None:
     x = features(64)
     ratio = (Cbam(64).eval()(x) / x).median()
     assert 0.15 < ratio < 0.35
+
+
+def drawn(seed: int, norm: bool = True) -> Cbam:
+    attention = Cbam(64, norm=norm)
+    attention.draw(torch.Generator().manual_seed(seed))
+    return attention
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_drawn_weights_multiply_by_about_a_quarter_whatever_the_seed(norm: bool, training: bool) -> None:
+    given = features(64).relu()
+    for seed in range(10):
+        with torch.no_grad():
+            ratio = (drawn(seed, norm).train(training)(given) / given)[given > 0]
+        assert ratio.mean().item() == pytest.approx(0.25, abs=0.06)
+
+
+def test_no_seed_silences_the_hidden_layer() -> None:
+    pooled = features(64).relu().amax((2, 3))
+    assert all((drawn(seed).channels.mlp[0](pooled) > 0).any() for seed in range(100))
+
+
+def test_all_weights_learn_once_the_norm_has_left_its_start() -> None:
+    attention, given = drawn(0), features(64).relu()
+    optimizer = torch.optim.SGD(attention.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (attention(given) * features(64)).sum().backward()
+        optimizer.step()
+    assert all(values.grad is not None and values.grad.any() for values in attention.parameters())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
@@ -122,21 +121,16 @@ class PoseResNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def _draw(self, generator: torch.Generator) -> None:
-        for group in (self.early, self.late, self.pool):
-            for part in group.modules():
-                if isinstance(part, nn.Conv2d):
-                    nn.init.kaiming_normal_(part.weight, generator=generator)
-                elif isinstance(part, nn.Linear):
-                    nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5.0), generator=generator)
-                    bound = 1.0 / math.sqrt(part.in_features)
-                    nn.init.uniform_(part.bias, -bound, bound, generator=generator)
-        for part in [*self.deconvolutions, self.head]:
+        for part in (self.early, self.late, self.pool):
+            if isinstance(part, Cbam | AtrousPooling):
+                part.draw(generator)
+        # As Xiao et al. 2018 start them.
+        for part in (*self.deconvolutions, self.head):
             if isinstance(part, nn.ConvTranspose2d | nn.Conv2d):
                 nn.init.normal_(part.weight, std=_HEAD_DEVIATION, generator=generator)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-        for part in self.modules():
-            if isinstance(part, nn.BatchNorm2d) and part not in set(self.backbone.modules()):
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+            elif isinstance(part, nn.BatchNorm2d):
                 part.reset_parameters()
 
     def logits(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B J D h w"]:
