@@ -122,6 +122,13 @@ self=(--labels labels/self.view3d.h5)
 clear=(--occlusion-p 0)
 
 step "Ablation"
+first=${seeds%% *}
+# shellcheck disable=SC2046
+{
+    side_by_side "3d-self-2dgt-$first" deep self-2dgt "$first" full --supervision self-2dgt --labels labels/self-2dgt.view3d.h5 $(form full)
+    side_by_side "3d-extrinsics-given-$first" deep extrinsics-given "$first" full --supervision extrinsics-given \
+        --labels labels/extrinsics-given.view3d.h5 $(form full)
+}
 for seed in $seeds; do
     # shellcheck disable=SC2046
     {
@@ -136,17 +143,10 @@ for seed in $seeds; do
         side_by_side "3d-no-wasp-$seed" deep no-wasp "$seed" cbam "${self[@]}" $(form cbam)
     }
 done
-first=${seeds%% *}
-# shellcheck disable=SC2046
-{
-    side_by_side "3d-self-2dgt-$first" deep self-2dgt "$first" full --supervision self-2dgt --labels labels/self-2dgt.view3d.h5 $(form full)
-    side_by_side "3d-extrinsics-given-$first" deep extrinsics-given "$first" full --supervision extrinsics-given \
-        --labels labels/extrinsics-given.view3d.h5 $(form full)
-}
 all_done
 
 step "Pictures"
-posekit render --fits "predictions/full-$first.h5" --kind heatmaps --model "runs/3d-full-$first" --output renders/heatmaps || true
+posekit render --fits "predictions/full-$first.h5" --kind heatmaps --model "runs/3d-full-$first" --images --output renders/heatmaps
 
 step "Report"
 python3 "$here/pose_resnet_report.py" "$out" "$report"

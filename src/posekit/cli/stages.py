@@ -18,7 +18,9 @@ from posekit.config import (
     labels,
     lifter,
     lsp,
+    masks,
     mpii,
+    pose_resnet,
     prediction,
     programs,
     pseudo_labels,
@@ -61,6 +63,7 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
         keypoints.PseudoLabelKeypoints,
         "posekit.stages.pseudo_label_keypoints:pseudo_label_keypoints",
     ),
+    ("pseudo-label masks", masks.PseudoLabelMasks, "posekit.stages.pseudo_label_masks:pseudo_label_masks"),
     ("triangulate", labels.Triangulate, "posekit.stages.triangulate:triangulate"),
     ("register", labels.Register, "posekit.stages.register:register"),
     ("train lifter", lifter.TrainLifter, "posekit.stages.train_lifter:train_lifter"),
@@ -70,6 +73,12 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
         deform_and_learn.TrainDeformAndLearn,
         "posekit.pipelines.deform_and_learn:train_deform_and_learn",
     ),
+    (
+        "train pose-resnet-2d",
+        pose_resnet.TrainPoseResNet2D,
+        "posekit.stages.train_pose_resnet_2d:train_pose_resnet_2d",
+    ),
+    ("train pose-resnet", pose_resnet.TrainPoseResNet, "posekit.stages.train_pose_resnet:train_pose_resnet"),
     ("predict", prediction.Predict, "posekit.stages.predict:predict"),
     ("eval h36m", results.Evaluate, "posekit.stages.evaluate:evaluate"),
     ("eval lsp", lsp.EvaluateLSP, "posekit.stages.evaluate_lsp:evaluate_lsp"),
@@ -93,6 +102,8 @@ SHARED = frozenset(
         "train lifter",
         "train regressor",
         "train deform-and-learn",
+        "train pose-resnet-2d",
+        "train pose-resnet",
     }
 )
 """Commands whose work several processes share; of any other the main process does all."""

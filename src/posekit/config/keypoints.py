@@ -36,6 +36,11 @@ class PseudoLabelKeypoints(SeededConfig):
     outliers: float = setting(
         0.0, "With --source truth: share of key points that lie anywhere in the person's box instead.", ge=0, le=1
     )
+    confidence: Literal["one", "mass"] = setting(
+        "one",
+        "With --source network: trust every key point alike, or by the probability within two cells of the most likely one. "
+        "Training by soft-argmax alone leaves heat maps wide, and then that is small however right the key point is.",
+    )
     precision: Precision = setting("32-true", "Arithmetic of the network; bf16-mixed is faster on recent hardware.")
     batch: int = runtime(64, "Images that go through the network at once.", ge=1)
     device: Device = runtime("auto", "auto, cpu or cuda.")

@@ -103,11 +103,20 @@ def _maker(config: PseudoLabelKeypoints, dataset: Artifact) -> _Maker:
     if config.source == "network":
         network = PoseNetwork.open(config.model or _DEFAULT_MODEL, resolve_device(config.device), config.precision)
         return _Maker(
-            network.skeleton, {"model": network.digest}, lambda rows: network.keypoints(dataset, rows, config.batch)
+            network.skeleton, {"model": network.digest}, lambda rows: _by_network(config, network, dataset, rows)
         )
     if config.source == "truth":
         return _Maker(dataset.skeleton, {}, lambda rows: _disturbed(config, dataset, rows))
     return _from_files(config, dataset)
+
+
+def _by_network(
+    config: PseudoLabelKeypoints, network: PoseNetwork, dataset: Artifact, rows: Int[np.ndarray, " N"]
+) -> Keypoints:
+    keypoints = network.keypoints(dataset, rows, config.batch)
+    if config.confidence == "one":
+        keypoints[..., 2] = np.isfinite(keypoints[..., 0])
+    return keypoints
 
 
 def _disturbed(config: PseudoLabelKeypoints, dataset: Artifact, rows: Int[np.ndarray, " N"]) -> Keypoints:
