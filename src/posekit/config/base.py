@@ -47,7 +47,8 @@ def write_path(default: str | None, about: str) -> Any:
 class StageConfig(BaseModel):
     """What all stages share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    # Checks are built when a config is first made: help needs none of them, and must be instant.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
     force: bool = runtime(False, "Do the work again even if an up-to-date result is there.")
     dry_run: bool = runtime(False, "Say what would be done, and do nothing.")
