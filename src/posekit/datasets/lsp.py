@@ -168,7 +168,7 @@ def read_joints(path: Path, *, flag_is_hidden: bool) -> tuple[Float[np.ndarray, 
     order = (2, 1, 0) if joints.shape[0] == 3 else (2, 0, 1)
     joints = joints.transpose(order)
     flag = joints[..., 2] > 0.5
-    labelled = np.isfinite(joints[..., :2]).all(axis=-1)
+    labelled = np.asarray(np.isfinite(joints[..., :2]).all(axis=-1))
     labelled &= True if flag_is_hidden else flag
     hidden = flag & labelled if flag_is_hidden else np.zeros_like(flag)
     places = np.where(labelled[..., None], joints[..., :2], np.nan)

@@ -224,7 +224,7 @@ class _Fields:
             raise FormatError(
                 f"{self.path}: {names[0]} is no list with an entry for each person", got=type(value).__name__
             )
-        return value
+        return list(value)
 
     def array(self, name: str, shape: tuple[int | None, ...], *, finite: bool = True) -> np.ndarray:
         return self._checked(self.values[self.name(name)], name, shape, finite)

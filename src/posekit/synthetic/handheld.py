@@ -90,8 +90,8 @@ def _carried(
     """A camera that walks about the people, aims at the middle of them, and shakes a little."""
     points = np.concatenate([posed(body, take, slice(0, None, 2)).joints for take in takes], axis=1)
     # From the side that shows both, or from anywhere.
-    around = line + np.pi / 2 + rng.normal(0.0, 0.4) if len(takes) > 1 else rng.uniform(0.0, 2.0 * np.pi)
-    around = around + np.cumsum(rng.normal(0.01, 0.01, filming.frames))
+    begin = line + np.pi / 2 + rng.normal(0.0, 0.4) if len(takes) > 1 else rng.uniform(0.0, 2.0 * np.pi)
+    around = begin + np.cumsum(rng.normal(0.01, 0.01, filming.frames))
     focal = _FOCAL * max(filming.width, filming.height)
     matrix = np.array([[focal, 0.0, filming.width / 2], [0.0, focal, filming.height / 2], [0.0, 0.0, 1.0]])
     cameras = []
