@@ -54,12 +54,12 @@ class LoopSettings:
     batch: int
     lr: float
     decay: Decay = "none"
-    decay_epochs: tuple[int, ...] = ()
     precision: Precision = "32-true"
     seed: int = 0
     workers: int = 2
     log_every: int = 50
     checkpoint_every: int = 500
+    decay_epochs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.decay == "steps") != bool(self.decay_epochs):
