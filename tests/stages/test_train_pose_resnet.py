@@ -23,6 +23,7 @@ from posekit.stages.report import StageReport
 from posekit.stages.train_pose_resnet import train_pose_resnet
 from posekit.stages.train_pose_resnet_2d import train_pose_resnet_2d
 from posekit.training.logs import read_log
+from posekit.training.pose_resnet import PoseMethod
 from posekit.training.runs import load_run
 
 CPU = torch.device("cpu")
@@ -224,3 +225,26 @@ def test_nobody_to_learn_from_is_an_error(files: Any, tmp_path: Path, pose_data:
         pose_data.CLIPS = kept
     with pytest.raises(DataError, match="nobody of the split train"):
         run_2d(files, tmp_path / "run", datasets=(tmp_path / "test.h5",))
+
+
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    files: Any, flat: Path, occluders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": 3, "checkpoint_every": 2, "occlusion_p": 0.5, "occluders": occluders, "pool": "none"}
+    run_3d(files, flat, tmp_path / "whole", **settings)
+    whole, steps = PoseMethod.step, []
+
+    def interrupted(self: PoseMethod, batch: Any, worker: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return whole(self, batch, worker)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PoseMethod, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_3d(files, flat, tmp_path / "halves", **settings)
+    report = run_3d(files, flat, tmp_path / "halves", **settings)
+    assert "went on after step 2" in " ".join(report.notes)
+    one, other = (load_run(tmp_path / name).weights for name in ("whole", "halves"))
+    assert all(torch.equal(one[name], other[name]) for name in one)

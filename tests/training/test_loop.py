@@ -312,3 +312,12 @@ def test_the_learning_rate_ends_near_nothing(toy: ModuleType, tmp_path: Path) ->
 def test_settings_come_from_the_config() -> None:
     config = TrainingConfig(epochs=3, batch=8, lr=0.5, decay="cosine", precision="bf16-mixed", seed=4, workers=5)
     assert LoopSettings.from_config(config) == LoopSettings(3, 8, 0.5, "cosine", "bf16-mixed", 4, 5, 50, 500)
+
+
+def test_the_learning_rate_falls_to_a_tenth_after_given_epochs() -> None:
+    settings = LoopSettings(epochs=10, batch=1, lr=1.0, decay="steps", decay_epochs=(6, 9))
+    shares = [settings.lr_share(epoch / 10) for epoch in (0.0, 5.9, 6.0, 8.9, 9.0)]
+    assert shares == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])
+    for wrong in ({"decay": "steps"}, {"decay_epochs": (3,)}):
+        with pytest.raises(ConfigError, match="--decay-epochs together"):
+            LoopSettings(epochs=10, batch=1, lr=1.0, **wrong)  # type: ignore[arg-type]
