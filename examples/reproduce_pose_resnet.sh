@@ -4,8 +4,7 @@
 #   examples/reproduce_pose_resnet.sh OUT [cpu|gpu] [REPORT.md]
 #
 # Everything is written below OUT; a second run does only what is not up to date. The report ends up in OUT/pose_resnet.md, or
-# in REPORT.md with its pictures beside it. Data sets that are in OUT/data already are taken as they are. What is pasted over people
-# must be there: OUT/data/voc.occluders.h5.
+# in REPORT.md with its pictures beside it. Data sets that are in OUT/data already are taken as they are.
 #
 # Environment variables change the size: SUBJECTS and ACTIONS (separated by commas), FRAMES of each sequence, PICTURES of the
 # 2D data set, RECIPE of the trainings, EPOCHS_2D, EPOCHS, SEEDS of each row of the ablation and DEPTHS of the trunk that are
@@ -61,8 +60,8 @@ if [[ ! -f data/mpii.h5 ]]; then
     posekit preprocess mpii --crop-size 160 --crop-margin 1.4 --jpeg-quality 85
 fi
 if [[ ! -f data/voc.occluders.h5 ]]; then
-    echo "put an artifact of occluders at $out/data/voc.occluders.h5 first" >&2
-    exit 2
+    posekit synthesize voc --pictures 200
+    posekit preprocess voc
 fi
 
 # The four networks of the ablation, and what the rows of the paper's Table 4 call them.

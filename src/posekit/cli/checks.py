@@ -126,6 +126,7 @@ def _workspace(workspace: Workspace) -> Check:
 
 _HOW_TO_GET = {
     "h36m": "register at vision.imar.ro/human3.6m, or: posekit synthesize h36m",
+    "voc": "host.robots.ox.ac.uk/pascal/VOC, or: posekit synthesize voc",
     "mpii": "human-pose.mpi-inf.mpg.de, or: posekit synthesize mpii",
     "lsp": "sam.johnson.io/research/lsp.html, or: posekit synthesize lsp",
     "3dpw": "register at virtualhumans.mpi-inf.mpg.de/3DPW, or: posekit synthesize 3dpw",

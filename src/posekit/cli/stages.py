@@ -27,6 +27,7 @@ from posekit.config import (
     regressor,
     results,
     threedpw,
+    voc,
 )
 from posekit.config.base import StageConfig
 
@@ -44,12 +45,14 @@ COMMANDS: tuple[tuple[str, type[StageConfig], str], ...] = (
     ("synthesize coco", coco.SynthesizeCoco, "posekit.stages.synthesize_coco:synthesize_coco"),
     ("synthesize lsp", lsp.SynthesizeLSP, "posekit.stages.synthesize_lsp:synthesize_lsp"),
     ("synthesize 3dpw", threedpw.Synthesize3DPW, "posekit.stages.synthesize_3dpw:synthesize_3dpw"),
+    ("synthesize voc", voc.SynthesizeVoc, "posekit.stages.synthesize_voc:synthesize_voc"),
     ("synthesize mpii", mpii.SynthesizeMpii, "posekit.stages.synthesize_mpii:synthesize_mpii"),
     ("preprocess h36m", data.PreprocessH36M, "posekit.stages.preprocess_h36m:preprocess_h36m"),
     ("preprocess multiview", data.PreprocessMultiview, "posekit.stages.preprocess_multiview:preprocess_multiview"),
     ("preprocess coco", coco.PreprocessCoco, "posekit.stages.preprocess_coco:preprocess_coco"),
     ("preprocess lsp", lsp.PreprocessLSP, "posekit.stages.preprocess_lsp:preprocess_lsp"),
     ("preprocess 3dpw", threedpw.Preprocess3DPW, "posekit.stages.preprocess_3dpw:preprocess_3dpw"),
+    ("preprocess voc", voc.PreprocessVoc, "posekit.stages.preprocess_voc:preprocess_voc"),
     ("preprocess mpii", mpii.PreprocessMpii, "posekit.stages.preprocess_mpii:preprocess_mpii"),
     ("preprocess images", prediction.PreprocessImages, "posekit.stages.preprocess_pictures:preprocess_images"),
     ("preprocess video", prediction.PreprocessVideo, "posekit.stages.preprocess_pictures:preprocess_video"),

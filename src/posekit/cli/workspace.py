@@ -15,6 +15,7 @@ FILE_NAME = "posekit.toml"
 KEYS: dict[str, dict[str, str]] = {
     "raw": {
         "h36m": "Folder of the raw Human3.6M release.",
+        "voc": "Folder of the raw PASCAL VOC 2012 release (VOCdevkit/VOC2012).",
         "mpii": "Folder of the raw MPII Human Pose release (mpii_human_pose_v1_u12_1.mat, images/).",
         "lsp": "Folder of the raw LSP releases (lsp_dataset/, lspet_dataset/, upi-s1h/).",
         "3dpw": "Folder of the raw 3DPW release (sequenceFiles/, imageFiles/).",

@@ -31,7 +31,7 @@ Layer = UInt8[np.ndarray, "_ _ 4"]
 class Occluders:
     """Objects that can be pasted, decoded; read-only, so that threads may share them."""
 
-    def __init__(self, cutouts: Sequence[UInt8[np.ndarray, "h w 4"]], digest: str = "") -> None:
+    def __init__(self, cutouts: Sequence[Layer], digest: str = "") -> None:
         """From cut-outs whose colours are not multiplied by their opacity; InputError where there is none."""
         if not cutouts:
             raise InputError("there is nothing to paste", accepted="at least one object")
