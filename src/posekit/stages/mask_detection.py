@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -10,18 +10,21 @@ from jaxtyping import Float
 from posekit.datasets.crops import apply_affine, inverse_affine
 from posekit.errors import InputError
 from posekit.labeling.masks import match_people, uncropped
-from posekit.models.mask_rcnn import DetectedPeople, MaskDetector
-from posekit.stages.mask_shots import Crops, Originals, Pictures, Shot, Sight
+from posekit.models.mask_rcnn import DetectedPeople
+from posekit.stages.mask_shots import Crops, Image, Originals, Pictures, Shot, Sight
 from posekit.stages.mask_sources import EMPTY, Answer, MaskSource, PersonMask
 
 NOT_DETECTED = "no detection overlaps the person's box"
+
+Detect = Callable[[Sequence[Image]], list[DetectedPeople]]
+"""What finds the people of pictures, such as `posekit.models.mask_rcnn.MaskDetector`."""
 
 
 class DetectorSource(MaskSource):
     """Mask R-CNN: for each person the detection whose box overlaps theirs most."""
 
     def __init__(
-        self, images: Originals | Crops, detector: MaskDetector, pictures: Pictures, *, batch: int, least_overlap: float
+        self, images: Originals | Crops, detector: Detect, pictures: Pictures, *, batch: int, least_overlap: float
     ) -> None:
         self._images, self._detector, self._pictures = images, detector, pictures
         self._batch, self._least_overlap = batch, least_overlap
