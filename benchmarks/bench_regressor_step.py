@@ -8,12 +8,11 @@ that a busy machine slows both.
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from harness import Timing, time_function, write_results
-from torch import Tensor, nn
+from harness import Timing, write_results
+from steps import Bench, arithmetic, timed_in_turn
 
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
@@ -50,44 +49,6 @@ CASES = (
     Case("resnet18", 96, True),
     Case("resnet10", 64, True),
 )
-
-
-class Lowered(nn.Module):
-    """A network in lower precision, if that is wanted."""
-
-    def __init__(self, network: nn.Module, mixed: bool, device: torch.device) -> None:
-        super().__init__()
-        self._network, self._mixed, self._device = network, mixed, device
-
-    def forward(self, images: Tensor) -> Tensor:
-        with arithmetic(self._mixed, self._device):
-            return self._network(images)
-
-
-class Bench:
-    """Lends a method what the training loop would, in one process."""
-
-    def __init__(self, method: RegressorMethod, mixed: bool, device: torch.device) -> None:
-        self.device, self.progress, self.generator = device, 0.0, torch.Generator()
-        self._method, self._mixed = method, mixed
-
-    def module(self, name: str) -> nn.Module:
-        return Lowered(self._method.modules()[name], self._mixed, self.device)
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
-
-    def step(self, name: str) -> None:
-        optimizer = self._method.optimizers()[name]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def mine(self, whole: Tensor) -> Tensor:
-        return whole
-
-
-def arithmetic(mixed: bool, device: torch.device) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
 
 def made_batch(body: LossBody, size: int) -> CropBatch:
@@ -135,19 +96,7 @@ def measure(case: Case, repeats: int, device: torch.device) -> tuple[Timing, Tim
         features.float().sum().backward()
         trunk.zero_grad(set_to_none=True)
 
-    both: list[list[Timing]] = [[], []]
-    for turn in range(repeats):
-        for timings, function in zip(both, (bare, lambda: method.step(batch, worker)), strict=True):
-            timings.append(time_function(function, warmup=int(turn == 0), repeats=1))
-    bare_timing, step_timing = (joined(timings) for timings in both)
-    return bare_timing, step_timing
-
-
-def joined(timings: list[Timing]) -> Timing:
-    seconds = sorted(timing.minimum for timing in timings)
-    count = len(seconds)
-    spread = seconds[(3 * count) // 4 if count > 1 else 0] - seconds[count // 4]
-    return Timing(seconds[count // 2], seconds[0], spread, count)
+    return timed_in_turn((bare, lambda: method.step(batch, worker)), repeats)
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import typer
 
 from posekit.cli.main import app
 from posekit.cli.options import resolve
-from posekit.cli.stages import COMMANDS
+from posekit.cli.stages import COMMANDS, config_of
 from posekit.cli.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
-KINDS = {typed: kind for typed, kind, _ in COMMANDS}
+KINDS = {typed: config_of(kind) for typed, kind, _ in COMMANDS}
 SHARED_NAMES = ("json", "recipe", "verbose")
 
 # The report's modules stand beside each other, as a script finds them.

@@ -7,14 +7,16 @@ from typing import Any, get_args
 import pytest
 
 from posekit.cli.options import resolve, stage_command
-from posekit.cli.stages import COMMANDS
+from posekit.cli.stages import COMMANDS, config_of
 from posekit.cli.workspace import KEYS, Workspace
-from posekit.config.base import RECIPES, StageConfig, beside, build_config, load_recipe
+from posekit.config.base import RECIPES, beside, build_config, load_recipe
 from posekit.config.data import SynthesizeH36M
 from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register
 from posekit.config.results import EvaluationProtocol
 from posekit.errors import ConfigError, MissingFileError
+
+KINDS = [config_of(config) for _, config, _ in COMMANDS]
 
 
 def workspace(root: Path, text: str = "") -> Workspace:
@@ -22,8 +24,9 @@ def workspace(root: Path, text: str = "") -> Workspace:
     return Workspace.find(root)
 
 
-@pytest.mark.parametrize(("typed", "kind", "stage"), COMMANDS, ids=[command[0] for command in COMMANDS])
-def test_every_field_is_an_option_with_help(typed: str, kind: type[StageConfig], stage: str) -> None:
+@pytest.mark.parametrize(("typed", "config"), [row[:2] for row in COMMANDS], ids=[row[0] for row in COMMANDS])
+def test_every_field_is_an_option_with_help(typed: str, config: str) -> None:
+    kind = config_of(config)
     command = stage_command(kind, lambda config, as_json: None)
     options = set(inspect.signature(command).parameters)
     assert options == set(kind.model_fields) | {"recipe", "json", "verbose"}
@@ -100,7 +103,7 @@ def test_a_malformed_workspace_file_is_an_error(tmp_path: Path, text: str, said:
 
 
 def test_every_workspace_key_is_read_by_some_config() -> None:
-    read = {str(kind.extra(name).get("workspace", "")) for _, kind, _ in COMMANDS for name in kind.model_fields}
+    read = {str(kind.extra(name).get("workspace", "")) for kind in KINDS for name in kind.model_fields}
     read |= {"run.device", "run.seed"}
     assert {f"{section}.{name}" for section, names in KEYS.items() for name in names} <= read
 
@@ -122,7 +125,7 @@ def test_shipped_recipes_are_settings_of_their_stage(
 ) -> None:
     (tmp_path / path.stem).mkdir()  # a folder of the same name must not hide the recipe
     monkeypatch.chdir(tmp_path)
-    kind = next(kind for _, kind, _ in COMMANDS if (kind.recipes or kind.__name__.lower()) == path.parent.name)
+    kind = next(kind for kind in KINDS if (kind.recipes or kind.__name__.lower()) == path.parent.name)
     config = resolve(kind, {}, recipe=Path(path.stem), workspace=workspace(tmp_path))
     defaults = resolve(kind, {}, workspace=workspace(tmp_path)).model_dump()
     assert config == build_config(kind, defaults | load_recipe(path)) and load_recipe(path)

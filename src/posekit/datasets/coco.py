@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from posekit.datasets import photographs
 from posekit.datasets.densepose_annotations import HALF_PIXEL, DensePoints, read_points
 from posekit.datasets.json_stream import array_items, object_value
-from posekit.datasets.photographs import read_photograph
+from posekit.datasets.stills import read_still
 from posekit.errors import ConfigError, FormatError, MissingFileError
 from posekit.records import Camera
 from posekit.skeleton.catalog import COCO17
@@ -314,7 +314,7 @@ def read_picture(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
     """The image (RGB). Raises MissingFileError without a file, FormatError where it is damaged or of another size."""
     if picture.file is None:
         raise MissingFileError("picture not found", got=picture.image_id)
-    image = read_photograph(picture.file)
+    image = read_still(picture.file)
     if image.shape[:2] != (picture.height, picture.width):
         raise FormatError(
             "a picture is not of the size that the annotations say",

@@ -27,7 +27,7 @@ from posekit.datasets.mpii_annotations import (
     read_release,
     read_whole_list,
 )
-from posekit.datasets.photographs import read_photograph
+from posekit.datasets.stills import read_still
 from posekit.errors import ConfigError, MissingFileError
 from posekit.records import Camera
 
@@ -307,7 +307,7 @@ def read_picture(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
     """The image (RGB). Raises MissingFileError without a file, FormatError where it is damaged."""
     if picture.file is None:
         raise MissingFileError("picture not found", got=picture.image_id)
-    return read_photograph(picture.file)
+    return read_still(picture.file)
 
 
 def shared_camera() -> Camera:

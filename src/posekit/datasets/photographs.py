@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from posekit.errors import FormatError
 from posekit.records import Camera
 
-_END_OF_JPEG = b"\xff\xd9"
-_TAIL = 4096
 _FOCAL = 600.0 / 640.0
 """Focal length over the side of the picture: a guess, a field of view of 56 degrees."""
 
@@ -51,23 +47,6 @@ class Photo(Protocol):
     @property
     def people(self) -> Sequence[PersonInPhoto]:
         """In the order of their rows."""
-
-
-def read_photograph(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture (RGB) in the pixels of its file, whatever way up; FormatError where it is damaged or cut short."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FormatError("a picture cannot be read", got=f"{path}: {error}") from error
-    # Decoders paint what is missing of a truncated file grey and say nothing.
-    if path.suffix.lower() in (".jpg", ".jpeg") and _END_OF_JPEG not in content[-_TAIL:]:
-        raise FormatError("a picture is cut short", got=path, hint="Copy it from its source again")
-    # Annotations are in the pixels of the file as stored.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    if image is None:
-        raise FormatError("a picture cannot be read", got=path, accepted="JPEG or PNG")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def shared_camera(name: str, side: int) -> Camera:

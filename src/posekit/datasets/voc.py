@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
@@ -93,14 +92,6 @@ def read_segments(path: Path) -> UInt8[np.ndarray, "H W"]:
             return np.array(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise FormatError(f"{path} cannot be read", got=error, accepted="an indexed PNG") from error
-
-
-def read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A photograph, RGB; FormatError where it cannot be decoded."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise FormatError(f"{path} cannot be read", accepted="JPEG")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def masks_of(

@@ -35,7 +35,15 @@ from posekit.evaluation.view_labels import ViewLabelSource
 from posekit.records import cameras_from_columns
 from posekit.skeleton.catalog import H36M17
 from posekit.stages.device import resolve_device
-from posekit.stages.report import StageReport, Table, input_digests, open_one_of, optional_input, require_same_source
+from posekit.stages.report import (
+    StageReport,
+    Table,
+    earlier_result,
+    input_digests,
+    open_one_of,
+    optional_input,
+    require_same_source,
+)
 
 STAGE = "eval"
 _LOW_COVERAGE = 0.95
@@ -55,7 +63,7 @@ def evaluate(settings: Evaluate) -> StageReport:
         inputs = _open_inputs(settings, stack)
         header = Header("result", STAGE, settings.settings(), inputs.digests(), seed=settings.seed)
         errors_header = replace(header, kind="errors")
-        earlier = None if settings.force else _earlier(output, header)
+        earlier = None if settings.force else earlier_result(output, header, "tables")
         if earlier is not None and is_current(errors_path(output), errors_header):
             return _report(settings, output, earlier, protocol, skipped=True)
         if settings.dry_run:
@@ -184,16 +192,6 @@ def _result(settings: Evaluate, header: Header, protocol: Protocol, summaries: M
 def _tables(summary: Summary) -> list[tuple[str, list[str], list[list[str]]]]:
     parts = [("", summary.overall_table()), ("by joint", summary.joint_table()), ("by action", summary.action_table())]
     return [(f"{summary.title}{' ' if part else ''}{part}", *table) for part, table in parts if table[1]]
-
-
-def _earlier(output: Path, header: Header) -> dict[str, Any] | None:
-    """The result that is there already, if it was made by the same settings from the same inputs."""
-    try:
-        content = json.loads(output.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(content, dict) and {"fingerprint", "results", "tables"} <= set(content)
-    return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
 def _draw_chart(output: Path, result: Mapping[str, Any], protocol: Protocol) -> Path:

@@ -18,7 +18,7 @@ from posekit.evaluation.depths import compare_depths
 from posekit.evaluation.report import Summary
 from posekit.labeling.lifting import load_lifter
 from posekit.stages.device import resolve_device
-from posekit.stages.report import StageReport, Table
+from posekit.stages.report import StageReport, Table, earlier_result
 
 STAGE = "eval lifter"
 
@@ -33,7 +33,7 @@ def evaluate_lifter(config: EvaluateLifter) -> StageReport:
     with Artifact(config.dataset, DATASET) as dataset:
         inputs = {"dataset": dataset.digest, "lifter": lifter.digest}
         header = Header("result", STAGE, config.settings(), inputs, seed=config.seed)
-        earlier = None if config.force else _earlier(output, header)
+        earlier = None if config.force else earlier_result(output, header, "tables")
         if earlier is not None:
             return _report(output, earlier, skipped=True)
         if config.dry_run:
@@ -59,16 +59,6 @@ def _result(config: EvaluateLifter, header: Header, summary: Summary) -> dict[st
         "results": {"lifter": summary.to_dict()},
         "tables": [[f"{summary.title} {part}".strip(), *table] for part, table in tables if table[1]],
     }
-
-
-def _earlier(output: Path, header: Header) -> dict[str, Any] | None:
-    """The result that is there already, if it was made by the same settings from the same inputs."""
-    try:
-        content = json.loads(output.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(content, dict) and {"fingerprint", "results", "tables"} <= set(content)
-    return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
 def _report(output: Path, result: Mapping[str, Any], *, skipped: bool) -> StageReport:

@@ -39,7 +39,7 @@ from posekit.registration.posing import posed_bodies
 from posekit.render.rasterizer import RasterSettings, rasterize
 from posekit.render.topology import MeshTopology
 from posekit.stages.device import resolve_device
-from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
+from posekit.stages.report import StageReport, Table, earlier_result, input_digests, optional_input, require_same_source
 
 STAGE = "eval lsp"
 
@@ -70,7 +70,7 @@ def evaluate_lsp(config: EvaluateLSP) -> StageReport:
         evaluated = inputs.evaluated
         digests = input_digests(dataset=inputs.dataset, segments=inputs.segments, **evaluated)
         header = Header("result", STAGE, config.settings(), digests, seed=config.seed)
-        earlier = None if config.force else _earlier(output, header)
+        earlier = None if config.force else earlier_result(output, header, "protocol")
         if earlier is not None:
             return _report(output, earlier, skipped=True)
         if config.dry_run:
@@ -205,16 +205,6 @@ def _measured(config: EvaluateLSP, inputs: _Inputs, heading: str, body: SegmentS
 
 def _decoded(encoded: np.ndarray) -> UInt8[np.ndarray, "H W"]:
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
-
-
-def _earlier(output: Path, header: Header) -> dict[str, Any] | None:
-    """The result that is there already, if it was made by the same settings from the same inputs."""
-    try:
-        content = json.loads(output.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(content, dict) and {"fingerprint", "results", "protocol"} <= set(content)
-    return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
 def _report(output: Path, result: Mapping[str, Any], *, skipped: bool) -> StageReport:

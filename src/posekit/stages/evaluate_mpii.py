@@ -20,7 +20,7 @@ from posekit.evaluation.comparison import Resampling
 from posekit.evaluation.pckh import PckhProtocol, compare_keypoints, group_table
 from posekit.evaluation.report import Summary
 from posekit.evaluation.sample_errors import write_sample_errors
-from posekit.stages.report import StageReport, Table, input_digests, optional_input, require_same_source
+from posekit.stages.report import StageReport, Table, earlier_result, input_digests, optional_input, require_same_source
 
 STAGE = "eval mpii"
 _LOW_COVERAGE = 0.95
@@ -41,7 +41,7 @@ def evaluate_mpii(config: EvaluateMpii) -> StageReport:
         digests = input_digests(dataset=dataset, **evaluated)
         header = Header("result", STAGE, config.settings(), digests, seed=config.seed)
         errors_header = replace(header, kind=ERRORS.name)
-        earlier = None if config.force else _earlier(output, header)
+        earlier = None if config.force else earlier_result(output, header, "tables")
         if earlier is not None and is_current(errors, errors_header):
             return _report(output, earlier, skipped=True)
         if config.dry_run:
@@ -104,16 +104,6 @@ def _result(
             for name, summary in summaries.items()
         },
     }
-
-
-def _earlier(output: Path, header: Header) -> dict[str, Any] | None:
-    """The result that is there already, if it was made by the same settings from the same inputs."""
-    try:
-        content = json.loads(output.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(content, dict) and {"fingerprint", "results", "tables"} <= set(content)
-    return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
 def _report(output: Path, result: Mapping[str, Any], *, skipped: bool) -> StageReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,13 @@ from posekit.models.pose_resnet import PoseResNet
 from posekit.models.soft_argmax import heat_maps
 from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.picture_batches import read_ahead
+from posekit.training.devices import arithmetic, require_precision
 from posekit.training.pose_labels import crops_of
 from posekit.training.pose_resnet import PoseFacts, load_pose_resnet
 from posekit.training.pose_samples import PasteOver, box_in
 from posekit.training.stored_crops import StoredCrops, pixels_from_stored
 
 _HEAT_MAPS_AT_ONCE = 8
-_LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class PoseNetwork:
@@ -39,8 +39,7 @@ class PoseNetwork:
         paste_over: PasteOver | None = None,
         seed: int = 0,
     ) -> None:
-        if precision == "16-mixed" and device.type != "cuda":
-            raise ConfigError("16-mixed needs a CUDA device", got=device.type, accepted="32-true, bf16-mixed, 64-true")
+        require_precision(precision, device)
         self.facts = facts
         self._network = network.double() if precision == "64-true" else network
         self._device = device
@@ -122,7 +121,7 @@ class PoseNetwork:
         with closing(StoredCrops.of(dataset, rows)) as pictures:
             maps = pixels_from_stored(self.crops(dataset, rows), pictures.crop_from_image, self.facts.input_size)
             for images, problems in read_ahead(pictures, maps, self.facts.input_size, _HEAT_MAPS_AT_ONCE):
-                with self._arithmetic():
+                with arithmetic(self._precision, self._device.type):
                     logits = self._network.logits(self._inputs(images))
                 cells = heat_maps(logits).double().cpu().numpy()
                 cells[[bool(problem) for problem in problems]] = np.nan
@@ -143,7 +142,7 @@ class PoseNetwork:
 
     def _predicted(self, images: UInt8[Tensor, "B S S 3"], batch: int) -> tuple[np.ndarray, np.ndarray]:
         try:
-            with self._arithmetic():
+            with arithmetic(self._precision, self._device.type):
                 points, confidence = self._network.predict(self._inputs(images))
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -154,7 +153,3 @@ class PoseNetwork:
     def _inputs(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
         inputs = normalised(images.to(self._device, non_blocking=True))
         return inputs.double() if self._precision == "64-true" else inputs
-
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        lower = _LOWER.get(self._precision)
-        return nullcontext() if lower is None else torch.autocast(self._device.type, lower)

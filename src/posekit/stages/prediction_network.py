@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from posekit.registration.initial import resting
 from posekit.registration.parameters import BodyParameters
 from posekit.registration.verdicts import DIVERGED, OK
 from posekit.stages.picture_batches import read_ahead
+from posekit.training.devices import arithmetic, require_precision
 from posekit.training.regressor import load_regressor
 from posekit.training.stored_crops import StoredCrops, pixels_from_stored
 
@@ -41,8 +41,7 @@ class PredictionNetwork:
                 accepted=facts.body[:12],
                 hint="Give the body that it was trained with: --body FILE",
             )
-        if precision == "16-mixed" and device.type != "cuda":
-            raise ConfigError("16-mixed needs a CUDA device", got=device.type, accepted="32-true, bf16-mixed, 64-true")
+        require_precision(precision, device)
         self.digest = facts.digest
         self.size = facts.input_size
         self._rotations = facts.rotations
@@ -75,7 +74,7 @@ class PredictionNetwork:
     def _bodies(self, images: UInt8[Tensor, "B S S 3"]) -> BodyParameters:
         inputs = normalised(images)
         try:
-            with self._arithmetic():
+            with arithmetic(self._precision, self._device.type):
                 raw = self._regressor(inputs.double() if self._precision == "64-true" else inputs)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -83,7 +82,3 @@ class PredictionNetwork:
             ) from error
         bodies = regressed_bodies(raw.float(), self._body.joint_count, self._rotations)
         return bodies.parameters(self._body.joint_shapedirs.shape[-1])
-
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        lower = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self._precision)
-        return nullcontext() if lower is None else torch.autocast(self._device.type, lower)

@@ -19,7 +19,8 @@ from posekit.artifacts.schema import OCCLUDERS
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.config.voc import PreprocessVoc
 from posekit.datasets.cutouts import cut_out, encode_cutout
-from posekit.datasets.voc import Release, files_of, masks_of, open_release, read_picture, read_segments, read_things
+from posekit.datasets.stills import read_still
+from posekit.datasets.voc import Release, files_of, masks_of, open_release, read_segments, read_things
 from posekit.errors import DataError, FormatError, MissingFileError
 from posekit.progress import track
 from posekit.stages.report import StageReport, Table
@@ -78,7 +79,7 @@ def _objects(config: PreprocessVoc, release: Release, name: str) -> _Found:
     if missing:
         return _Found(problem=f"missing: {missing[0].relative_to(release.root)}")
     try:
-        things, segments, picture = read_things(annotation), read_segments(segments_file), read_picture(photograph)
+        things, segments, picture = read_things(annotation), read_segments(segments_file), read_still(photograph)
     except FormatError as error:
         return _Found(problem=f"broken: {error}")
     if segments.shape != picture.shape[:2]:

@@ -20,6 +20,7 @@ from posekit.config.keypoints import PseudoLabelKeypoints
 from posekit.datasets.boxes import EVERY_FRAME, People, Person, read_keypoints
 from posekit.datasets.openpose import keypoint_files
 from posekit.errors import ConfigError, DataError, InputError
+from posekit.labeling.masks import box_overlaps
 from posekit.parallel import is_main, my_share, wait_for_all
 from posekit.progress import track
 from posekit.skeleton.skeleton import Skeleton
@@ -183,17 +184,11 @@ def _matched(
 
 def _closest(box: Float[np.ndarray, "4"], people: Sequence[Person], least: float) -> Float[np.ndarray, "J 3"] | None:
     known = [(one.bbox, one.keypoints) for one in people if one.keypoints is not None]
-    overlaps = [_overlap(box, bbox) for bbox, _ in known]
-    if not overlaps or max(overlaps) < least:
+    if not known:
         return None
-    return known[int(np.argmax(overlaps))][1]
-
-
-def _overlap(one: Float[np.ndarray, "4"], other: Float[np.ndarray, "4"]) -> float:
-    """Intersection over union."""
-    shared = np.prod(np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0.0, None))
-    union = np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared
-    return float(shared / union) if union > 0 else 0.0
+    overlaps = box_overlaps(box[None], np.stack([bbox for bbox, _ in known]))[0]
+    best = int(overlaps.argmax())
+    return known[best][1] if overlaps[best] >= least else None
 
 
 def _report(output: Path, *, skipped: bool) -> StageReport:

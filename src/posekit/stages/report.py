@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posekit.artifacts.files import Artifact
+from posekit.artifacts.provenance import Header
 from posekit.artifacts.schema import Kind
 from posekit.errors import ArtifactError, InputError
 
@@ -53,6 +55,17 @@ class StageReport:
 def optional_input(given: Path | None, *defaults: Path) -> Path | None:
     """The path that was given, or the first of the default ones that is there."""
     return given if given is not None else next((path for path in defaults if path.exists()), None)
+
+
+def earlier_result(output: Path, header: Header, needed: str) -> dict[str, Any] | None:
+    """The JSON result that is there already, if it is whole (has `needed`) and was made by the same settings from the same
+    inputs."""
+    try:
+        content = json.loads(output.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(content, dict) and {"fingerprint", "results", needed} <= set(content)
+    return content if whole and content["fingerprint"] == header.fingerprint() else None
 
 
 def require_same_source(made_from: Artifact, role: str, source: Artifact) -> None:

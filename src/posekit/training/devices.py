@@ -39,15 +39,20 @@ class _Mixed(MixedPrecision):
         return data
 
 
+def require_precision(precision: PrecisionName, device: torch.device) -> None:
+    """Raises ConfigError for arithmetic that the device does not have."""
+    if precision == "16-mixed" and device.type != "cuda":
+        raise ConfigError(
+            "16-mixed needs a CUDA device", got=f"device {device.type}", accepted="32-true, bf16-mixed, 64-true"
+        )
+
+
 def start_fabric(device: torch.device, precision: PrecisionName) -> Fabric:
     """Fabric for this process; on several, connected with the others.
 
     Raises ConfigError where a precision does not go with the device, or there are fewer CUDA devices than processes.
     """
-    if precision == "16-mixed" and device.type != "cuda":
-        raise ConfigError(
-            "16-mixed needs a CUDA device", got=f"device {device.type}", accepted="32-true, bf16-mixed, 64-true"
-        )
+    require_precision(precision, device)
     for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -92,6 +97,12 @@ def _arithmetic(device: torch.device, precision: PrecisionName) -> Precision:
     if precision == "32-true":
         return Precision()
     return _Mixed(precision, device.type)
+
+
+def arithmetic(precision: PrecisionName, device: str) -> AbstractContextManager[object]:
+    """What a network that is not trained runs in: autocast for the mixed precisions."""
+    lower = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return nullcontext() if lower is None else torch.autocast(device, lower)
 
 
 def set_up(fabric: Fabric, modules: Mapping[str, nn.Module], device: torch.device) -> dict[str, nn.Module]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from posekit.config.training import Precision
 from posekit.evaluation.metrics import mean_over_joints, n_mpjpe, pa_mpjpe
 from posekit.models.backbone import normalised
 from posekit.models.pose_resnet import PoseResNet
+from posekit.training.devices import arithmetic
 from posekit.training.pose_samples import PoseSource
 
-_LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _IMAGES_AT_ONCE = 64
 _PERCENT, _MM = 100.0, 1000.0
 
@@ -75,13 +74,9 @@ class PoseMonitor:
             samples = np.arange(begin, min(begin + _IMAGES_AT_ONCE, len(self._source)))
             batch = self._source.batch(samples, 0)
             like = next(self._network.parameters())
-            with self._arithmetic(like.device.type):
+            with arithmetic(self._precision, like.device.type):
                 predicted = self._network(normalised(batch.images.to(like.device)).to(like.dtype))
             values = self._errors(predicted.double().cpu(), batch.joints.double(), batch.weights.double(), samples)
             for name, each in values.items():
                 found.setdefault(name, []).append(each)
         return {name: float(torch.cat(values).nanmean()) for name, values in found.items()}
-
-    def _arithmetic(self, device: str) -> AbstractContextManager[object]:
-        lower = _LOWER.get(self._precision)
-        return nullcontext() if lower is None else torch.autocast(device, lower)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from posekit.models.body_regressor import BodyRegressor, regressed_bodies
 from posekit.registration.matched import MatchedBody
 from posekit.training.body_losses import LossBody
 from posekit.training.crops import CropSource
+from posekit.training.devices import arithmetic
 
-_LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _IMAGES_AT_ONCE = 64
 _MM = 1000.0
 
@@ -68,17 +67,13 @@ class RegressorMonitor:
         """Landmarks in metres in the camera's axes, in double precision on the CPU."""
         like = next(self._regressor.parameters())
         images = normalised(self._source.batch(samples, 0).images.to(like.device)).to(like.dtype)
-        with self._arithmetic(like.device.type):
+        with arithmetic(self._precision, like.device.type):
             raw = self._regressor(images)
         bodies = regressed_bodies(raw, self._regressor.joint_count, self._regressor.rotations)
         none = torch.zeros(len(samples), 0, dtype=torch.long, device=like.device)
         scales = bodies.segment_scales / bodies.segment_scales.mean(1, keepdim=True)
         posed = MatchedBody(self._body.body, self._body.landmarks, none).posed(bodies.matrices(), scales)
         return (posed.landmarks @ bodies.orientation.transpose(1, 2).to(posed.landmarks)).double().cpu()
-
-    def _arithmetic(self, device: str) -> AbstractContextManager[object]:
-        lower = _LOWER.get(self._precision)
-        return nullcontext() if lower is None else torch.autocast(device, lower)
 
 
 class _Part:
