@@ -65,7 +65,7 @@ def test_the_seed_alone_decides_the_weights_and_nothing_else_is_drawn() -> None:
 
 
 def test_a_fresh_network_says_the_middle() -> None:
-    found = network(SMALL).eval()(torch.randn(2, 3, 64, 64))
+    found = network(SMALL).eval()(torch.randn(2, 3, 64, 64)).joints
     assert found.shape == (2, 16, 3)
     assert found.abs().max() < 0.02
 
@@ -93,18 +93,9 @@ def test_the_dilated_last_stage_is_torchvision_s() -> None:
     torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=0.0)
 
 
-def test_predictions_come_with_confidences() -> None:
-    model = network(SMALL).eval()
-    x = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        points, confidence = model.predict(x)
-        torch.testing.assert_close(points, model(x))
-    assert confidence.shape == (2, 16) and (confidence > 0).all() and (confidence <= 1).all()
-
-
 def test_every_parameter_learns() -> None:
     model = network(SMALL)
-    (model(torch.randn(4, 3, 64, 64)) * torch.randn(16, 3)).sum().backward()
+    (model(torch.randn(4, 3, 64, 64)).joints * torch.randn(16, 3)).sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
@@ -170,9 +161,9 @@ def test_predictions_are_the_soft_argmax_and_the_mass_about_the_mode() -> None:
         nn.init.normal_(model.head.weight, std=2.0, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             logits = model.logits(images())
-            points, sure = model.predict(images())
+            found = model(images())
+            points, sure = found.joints, found.confidences()
             torch.testing.assert_close(points, soft_argmax(logits, half_cell))
-            torch.testing.assert_close(points, model(images()))
             torch.testing.assert_close(sure, confidences(heat_maps(logits)))
         assert (points.abs() < 0.5).all()
         assert ((sure > 0) & (sure <= 1)).all()
@@ -182,14 +173,14 @@ def test_all_weights_go_over_from_one_branch_to_the_other() -> None:
     upper, lower = tiny(1).eval(), tiny(2).eval()
     lower.load_state_dict(upper.state_dict())
     with torch.no_grad():
-        assert torch.equal(upper(images()), lower(images()))
+        assert torch.equal(upper(images()).joints, lower(images()).joints)
 
 
 def test_every_gradient_is_more_than_zero() -> None:
     model = tiny()
     for attention in (model.early, model.late):
         nn.init.ones_(attention.places.norm.weight)  # they start where the convolution has no say yet
-    model(images()).square().sum().backward()
+    model(images()).joints.square().sum().backward()
     still = [name for name, values in model.named_parameters() if values.grad is None or not values.grad.any()]
     assert still == []
 
@@ -198,12 +189,12 @@ def test_a_step_in_lower_precision_gives_coordinates_in_single() -> None:
     model = tiny()
     with torch.autocast("cpu", torch.bfloat16):
         assert model.logits(images()).dtype == torch.bfloat16
-        points = model(images())
+        points = model(images()).joints
     assert points.dtype == torch.float32
     points.square().sum().backward()
     assert model.head.weight.grad is not None
     assert model.head.weight.grad.isfinite().all()
-    assert tiny().double().eval()(images().double()).dtype == torch.float64
+    assert tiny().double().eval()(images().double()).joints.dtype == torch.float64
 
 
 def test_another_trunk_is_refused() -> None:

@@ -64,6 +64,13 @@ class TrainPoseNetwork(TrainingConfig):
         "(EpipolarPose's code).",
         gt=0,
     )
+    heat_map_weight: float = setting(
+        0.0,
+        "Weight of the cross-entropy between heat maps and Gaussian ones about the labels (EpipolarPose starts from a network "
+        "that learned such maps); 0: joints alone (paper).",
+        ge=0,
+    )
+    heat_map_sd: float = setting(1.0, "Deviation of those Gaussians, in cells.", gt=0)
     max_samples: int = setting(0, "Samples to learn from, a random choice by the seed; 0: all (paper: 51,765).", ge=0)
     monitor_samples: int = runtime(
         0, "Images of test subjects to measure after an epoch, where there is truth; logged, never learned from.", ge=0

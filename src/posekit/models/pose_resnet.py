@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from posekit.errors import ConfigError, FormatError
 from posekit.models.atrous import AtrousPooling
 from posekit.models.attention import Cbam
 from posekit.models.backbone import Backbone, BackboneName
-from posekit.models.soft_argmax import confidences, expected_cells, marginals, soft_argmax
+from posekit.models.soft_argmax import confidences, expected_cells, marginals
 
 _STEM_CHANNELS = 64
 _STRIDE = 32
@@ -83,6 +83,18 @@ class PoseResNetForm:
             raise FormatError("this does not describe a Pose ResNet", got=error) from error
 
 
+class PoseEstimate(NamedTuple):
+    """x, y and z of each joint, from -1/2 to 1/2 over the crop, and the probabilities that they are the means of."""
+
+    joints: Float[Tensor, "B J 3"]
+    plane: Float[Tensor, "B J h w"]
+    depth: Float[Tensor, "B J D"]
+
+    def confidences(self) -> Float[Tensor, "B J"]:
+        """How sure the network is of each joint's place in the image (0 to 1)."""
+        return confidences(self.plane)
+
+
 class PoseResNet(nn.Module):
     """Trunk, CBAM before its first and after its last stage, WASP, deconvolutions, and one map per joint and depth.
 
@@ -146,11 +158,7 @@ class PoseResNet(nn.Module):
         maps = self.head(self.deconvolutions(self.pool(features)))
         return maps.reshape(len(maps), self.form.joints, self.form.depth_bins, *maps.shape[2:])
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B J 3"]:
-        """x, y and z of each joint, from -1/2 to 1/2 over the crop."""
-        return soft_argmax(self.logits(images), self.form.half_cell)
-
-    def predict(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J"]]:
-        """The same, and how sure the network is of each joint's place in the image (0 to 1)."""
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> PoseEstimate:
+        """Where the joints are, and how likely each is anywhere."""
         plane, depth = marginals(self.logits(images))
-        return expected_cells(plane, depth, self.form.half_cell), confidences(plane)
+        return PoseEstimate(expected_cells(plane, depth, self.form.half_cell), plane, depth)

@@ -143,12 +143,12 @@ class PoseNetwork:
     def _predicted(self, images: UInt8[Tensor, "B S S 3"], batch: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             with arithmetic(self._precision, self._device.type):
-                points, confidence = self._network.predict(self._inputs(images))
+                found = self._network(self._inputs(images))
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 "the images of one batch do not fit the device", got=f"--batch {batch}", hint="Give a smaller one"
             ) from error
-        return points.double().cpu().numpy(), confidence.double().cpu().numpy()
+        return found.joints.double().cpu().numpy(), found.confidences().double().cpu().numpy()
 
     def _inputs(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
         inputs = normalised(images.to(self._device, non_blocking=True))

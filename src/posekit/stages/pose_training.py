@@ -18,7 +18,7 @@ from posekit.skeleton.catalog import MPII16
 from posekit.stages.report import StageReport
 from posekit.training.augmentation import Augmentation
 from posekit.training.loop import TrainingOutcome
-from posekit.training.pose_resnet import STAGE_2D, PoseFacts, take_over
+from posekit.training.pose_resnet import STAGE_2D, JointLoss, PoseFacts, PoseLoss, take_over
 from posekit.training.runs import KIND, LoadedRun
 
 _SAMPLING = 7
@@ -51,6 +51,11 @@ def augmentation_of(config: TrainPoseNetwork) -> Augmentation | None:
     return Augmentation(
         config.flip, config.gain, config.zoom_sd, config.zoom_max, config.turn_sd, config.turn_max, config.turn_p
     )
+
+
+def loss_of(config: TrainPoseNetwork, kind: JointLoss) -> PoseLoss:
+    """What a config minimises."""
+    return PoseLoss(kind, config.gamma, config.heat_map_weight, config.heat_map_sd)
 
 
 def new_network(config: TrainPoseNetwork, init: LoadedRun | None) -> PoseResNet:

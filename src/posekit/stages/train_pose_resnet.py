@@ -21,6 +21,7 @@ from posekit.stages.device import resolve_device
 from posekit.stages.pose_training import (
     augmentation_of,
     evenly,
+    loss_of,
     new_network,
     pose_report,
     rows_of_split,
@@ -32,7 +33,7 @@ from posekit.training.loop import LoopSettings, train
 from posekit.training.occlusion import Occluders, Occlusion
 from posekit.training.pose_labels import ROOT, SpatialJoints, depth_unit, focal_lengths, moving, spatial_labels
 from posekit.training.pose_monitor import PoseMonitor, spatial_errors
-from posekit.training.pose_resnet import STAGE_3D, PoseLoss, PoseMethod
+from posekit.training.pose_resnet import STAGE_3D, PoseMethod
 from posekit.training.pose_samples import PasteOver, PosePart, PoseSource
 from posekit.training.runs import LoadedRun, RunFolder, load_run
 from posekit.training.stored_crops import StoredCrops
@@ -70,7 +71,7 @@ def train_pose_resnet(config: TrainPoseResNet) -> StageReport:
         )
         network = new_network(config, inputs.init)
         monitor = _monitor(config, inputs.dataset, network, stack)
-        method = PoseMethod(network, PoseLoss("smooth-l1", config.gamma), config.lr)
+        method = PoseMethod(network, loss_of(config, "smooth-l1"), config.lr)
         outcome = train(
             method, source, LoopSettings.from_config(config), run, resolve_device(config.device), monitor=monitor
         )

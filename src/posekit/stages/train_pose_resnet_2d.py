@@ -15,6 +15,7 @@ from posekit.stages.device import resolve_device
 from posekit.stages.pose_training import (
     augmentation_of,
     evenly,
+    loss_of,
     new_network,
     pose_report,
     rows_of_split,
@@ -25,7 +26,7 @@ from posekit.stages.report import StageReport
 from posekit.training.loop import LoopSettings, train
 from posekit.training.pose_labels import pixel_labels
 from posekit.training.pose_monitor import PoseMonitor, flat_errors
-from posekit.training.pose_resnet import STAGE_2D, PoseLoss, PoseMethod
+from posekit.training.pose_resnet import STAGE_2D, PoseMethod
 from posekit.training.pose_samples import PosePart, PoseSource
 from posekit.training.runs import LoadedRun, RunFolder, load_run
 from posekit.training.stored_crops import StoredCrops
@@ -53,7 +54,7 @@ def train_pose_resnet_2d(config: TrainPoseResNet2D) -> StageReport:
         )
         network = new_network(config, inputs.init)
         monitor = _monitor(config, inputs, network, stack)
-        method = PoseMethod(network, PoseLoss(config.loss, config.gamma), config.lr)
+        method = PoseMethod(network, loss_of(config, config.loss), config.lr)
         outcome = train(
             method, source, LoopSettings.from_config(config), run, resolve_device(config.device), monitor=monitor
         )

@@ -75,7 +75,7 @@ class PoseMonitor:
             batch = self._source.batch(samples, 0)
             like = next(self._network.parameters())
             with arithmetic(self._precision, like.device.type):
-                predicted = self._network(normalised(batch.images.to(like.device)).to(like.dtype))
+                predicted = self._network(normalised(batch.images.to(like.device)).to(like.dtype)).joints
             values = self._errors(predicted.double().cpu(), batch.joints.double(), batch.weights.double(), samples)
             for name, each in values.items():
                 found.setdefault(name, []).append(each)

@@ -29,6 +29,9 @@ STAGE_3D = "train pose-resnet"
 
 JointLoss = Literal["l1", "smooth-l1"]
 
+_UNLIKELY = 1e-12
+"""Added to probabilities, so that their logarithms stay finite."""
+
 
 @dataclass(frozen=True)
 class PoseLoss:
@@ -36,6 +39,10 @@ class PoseLoss:
 
     kind: JointLoss = "smooth-l1"
     gamma: float = 64.0
+    heat_maps: float = 0.0
+    """Weight of `heat_map_loss`."""
+    spread: float = 1.0
+    """Deviation of the Gaussians that it compares with, in cells."""
 
 
 def joint_loss(
@@ -50,8 +57,42 @@ def joint_loss(
         each = loss.gamma * (predicted - labelled).abs()
     else:
         each = smooth_l1_loss(loss.gamma * predicted, loss.gamma * labelled, reduction="none")
+    return _mean_over_joints((weights * each).sum(dim=2), weights)
+
+
+def heat_map_loss(
+    plane: Float[Tensor, "B J h w"],
+    depth: Float[Tensor, "B J D"],
+    labelled: Float[Tensor, "B J 3"],
+    weights: Float[Tensor, "B J 3"],
+    spread: float = 1.0,
+    half_cell: bool = True,
+) -> Float[Tensor, " B"]:
+    """Cross-entropy between heat maps and Gaussians of `spread` cells about the labels, in the image and along depth.
+
+    Soft-argmax alone lets a map be as wide as it likes, and is slow to begin: EpipolarPose, which Pose ResNet builds on,
+    starts from a network that learned heat maps (Kocabas et al. 2019). The mean over the joints that count.
+    """
+    x, y, z = (
+        _gaussian(labelled[..., axis], cells, spread, half_cell)
+        for axis, cells in enumerate((plane.shape[3], plane.shape[2], depth.shape[2]))
+    )
+    # As matrix products: no map of the wanted probabilities is made.
+    across = -torch.einsum("bjh,bjhw,bjw->bj", y, (plane + _UNLIKELY).log(), x)
+    along = -(z * (depth + _UNLIKELY).log()).sum(dim=2)
+    return _mean_over_joints(weights[..., 0] * across + weights[..., 2] * along, weights)
+
+
+def _gaussian(places: Float[Tensor, "B J"], cells: int, spread: float, half_cell: bool) -> Float[Tensor, "B J N"]:
+    """Probabilities about places from -1/2 to 1/2, of all cells together 1."""
+    centre = (places + 0.5) * cells - (0.5 if half_cell else 0.0)
+    away = torch.arange(cells, dtype=places.dtype, device=places.device) - centre[..., None]
+    return torch.softmax(-0.5 * (away / spread).square(), dim=2)
+
+
+def _mean_over_joints(each: Float[Tensor, "B J"], weights: Float[Tensor, "B J 3"]) -> Float[Tensor, " B"]:
     count = weights.amax(dim=2).sum(dim=1)
-    return (weights * each).sum(dim=(1, 2)) / torch.where(count == 0, 1.0, count)
+    return each.sum(dim=1) / torch.where(count == 0, 1.0, count)
 
 
 class PoseMethod(Method[PoseBatch]):
@@ -72,11 +113,16 @@ class PoseMethod(Method[PoseBatch]):
 
     def step(self, batch: PoseBatch, worker: Worker) -> dict[str, Tensor]:
         """One step; also logs the share of people's boxes that something was pasted over."""
-        predicted = worker.module(NETWORK)(normalised(batch.images))
-        loss = joint_loss(predicted.to(batch.joints.dtype), batch.joints, batch.weights, self._loss).mean()
-        worker.backward(loss)
+        joints, plane, depth = worker.module(NETWORK)(normalised(batch.images))
+        loss = joint_loss(joints.to(batch.joints.dtype), batch.joints, batch.weights, self._loss).mean()
+        losses = {"total": loss, "covered": batch.covered.mean()}
+        if self._loss.heat_maps:
+            half_cell = self.network.form.half_cell
+            maps = heat_map_loss(plane, depth, batch.joints, batch.weights, self._loss.spread, half_cell).mean()
+            losses |= {"joints": loss, "heat_maps": maps, "total": loss + self._loss.heat_maps * maps}
+        worker.backward(losses["total"])
         worker.step(NETWORK)
-        return {"total": loss.detach(), "covered": batch.covered.mean()}
+        return {name: value.detach() for name, value in losses.items()}
 
 
 @dataclass(frozen=True)
