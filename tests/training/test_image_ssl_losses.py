@@ -117,3 +117,28 @@ def test_joints_are_compared_from_the_middle_of_the_hips() -> None:
 def test_supervision_is_weighed_as_in_spin() -> None:
     assert joints_loss(torch.tensor(2.0), torch.tensor(3.0)).item() == 60 * (5 * 2 + 5 * 3)
     assert joints_loss(torch.tensor(2.0)).item() == 600
+
+
+def test_losses_of_two_processes_with_their_mean_count_have_the_mean_of_one() -> None:
+    rendered, target = values(4, 3, 6, 6), values(4, 3, 6, 6, seed=1)
+    valid = torch.tensor([True, True, False, True])
+    hips, confidences = (0, 1), torch.ones(4, 3)
+    confidences[0, 0] = 0
+    found, wanted = values(4, 3, 3, seed=2), values(4, 3, 3, seed=3)
+    whole = [
+        rgb_loss(rendered, target, valid),
+        mask_loss(rendered[:, 0], target[:, 0], valid),
+        joint_loss(found, wanted, confidences, hips),
+    ]
+    halves = []
+    for mine in (slice(0, 2), slice(2, 4)):
+        count = torch.tensor(1.5)  # three of four samples have a mask, and three both hips
+        halves.append(
+            [
+                rgb_loss(rendered[mine], target[mine], valid[mine], count),
+                mask_loss(rendered[mine, 0], target[mine, 0], valid[mine], count),
+                joint_loss(found[mine], wanted[mine], confidences[mine], hips, count),
+            ]
+        )
+    for one, first, second in zip(whole, *halves, strict=True):
+        torch.testing.assert_close((first + second) / 2, one)

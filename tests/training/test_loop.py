@@ -87,6 +87,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         ("regression1", "regression2"),
         ("regression1", "regression21"),
         ("adversaries1", "adversaries2"),
+        ("through1", "through2"),
     ):
         one, two = (load_tensors(tmp_path / folder / "model.safetensors")[0] for folder in (one_name, name))
         assert one.keys() == two.keys()
@@ -321,3 +322,61 @@ def test_the_learning_rate_falls_to_a_tenth_after_given_epochs() -> None:
     for wrong in ({"decay": "steps"}, {"decay_epochs": (3,)}):
         with pytest.raises(ConfigError, match="--decay-epochs together"):
             LoopSettings(epochs=10, batch=1, lr=1.0, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_learning_rate_falls_by_a_hundredth_each_epoch() -> None:
+    settings = LoopSettings(epochs=10, batch=1, lr=1.0, decay="exponential")
+    shares = [settings.lr_share(epoch / 10) for epoch in (0.0, 0.9, 1.0, 1.9, 9.0, 9.9)]
+    assert shares == pytest.approx([1.0, 1.0, 0.99, 0.99, 0.99**9, 0.99**9])
+
+
+def test_gradients_go_through_a_module_and_leave_none_in_it(toy: ModuleType, tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Watched(toy.Adversaries):
+        def step(self, batch: Any, worker: Any) -> dict[str, Tensor]:
+            with worker.through("critic") as critic:
+                verdict = critic(torch.cat([batch.x, self.generator(batch.x)], 1))
+            worker.backward(verdict.mean())
+            seen.append(all(parameter.grad is None for parameter in self.critic.parameters()))
+            seen.append(all(parameter.grad is not None for parameter in self.generator.parameters()))
+            seen.append(all(parameter.requires_grad for parameter in self.critic.parameters()))
+            worker.step("generator")
+            return {"verdict": verdict.mean().detach()}
+
+    before = toy.Adversaries().critic.state_dict()
+    method = Watched()
+    train(method, toy.Lines(), replace(toy.SETTINGS, epochs=1), toy.folder(tmp_path), CPU)
+    assert seen and all(seen)
+    assert all(torch.equal(value, before[name]) for name, value in method.critic.state_dict().items())
+
+
+def test_steady_rates_stay_and_gradients_are_cut(toy: ModuleType, tmp_path: Path) -> None:
+    rates: dict[str, list[float]] = {"generator": [], "critic": []}
+    norms: list[float] = []
+
+    class Cut(toy.Adversaries):
+        def steady(self) -> frozenset[str]:
+            return frozenset({"critic"})
+
+        def step(self, batch: Any, worker: Any) -> dict[str, Tensor]:
+            for name, adam in self.adams.items():
+                rates[name].append(adam.param_groups[0]["lr"])
+            adam = self.adams["generator"]
+            take = adam.step
+
+            def noted(*args: Any, **kwargs: Any) -> Any:
+                grads = [parameter.grad for parameter in self.generator.parameters()]
+                norms.append(float(torch.cat([grad.flatten() for grad in grads]).norm()))
+                return take(*args, **kwargs)
+
+            adam.step = noted
+            worker.backward(100 * worker.module("generator")(batch.x).mean())
+            worker.step("generator", 0.25)
+            adam.step = take
+            return {"fit": torch.zeros(())}
+
+    train(Cut(), toy.Lines(), replace(toy.SETTINGS, epochs=3), toy.folder(tmp_path), CPU)
+    assert set(rates["critic"]) == {1e-2}
+    assert rates["generator"][0] == 1e-2 and rates["generator"][-1] < 0.5e-2
+    assert norms == pytest.approx([0.25] * len(norms), rel=1e-4)

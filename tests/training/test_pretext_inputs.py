@@ -72,7 +72,7 @@ def test_undoing_the_order_restores_the_picture_for_all_classes() -> None:
 def test_jigsaw_pictures_are_crops_of_enlarged_tiles_in_their_order() -> None:
     """Each slot is found in its own enlarged tile at one place, and tells nothing of the tile's border otherwise."""
     images, classes = pictures(2, side=56), torch.tensor([0, 9])
-    found = jigsaw_pictures(images, classes, drawn(3))
+    found = jigsaw_pictures(images, classes, torch.rand(2, 4, 2, generator=drawn(3)))
     assert found.shape == (2, 4, 3, 56, 56)
     places = set()
     for b, k in itertools.product(range(2), range(4)):
@@ -88,14 +88,23 @@ def test_jigsaw_pictures_are_crops_of_enlarged_tiles_in_their_order() -> None:
     assert len(places) > 3
 
 
-def test_the_generator_alone_decides() -> None:
+def test_the_given_numbers_alone_decide() -> None:
     images, classes = pictures(), random_classes(4, 24, drawn(1))
     assert torch.equal(classes, random_classes(4, 24, drawn(1)))
     before = torch.random.get_rng_state()
-    first, again, other = (jigsaw_pictures(images, classes, drawn(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        jigsaw_pictures(images, classes, torch.rand(4, 4, 2, generator=drawn(seed))) for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_numbers_next_to_one_reach_the_last_place_and_no_further() -> None:
+    images = pictures(1, side=56)
+    large = torch.nn.functional.interpolate(cut_tiles(images)[0], size=(64, 64), mode="bilinear")
+    last = jigsaw_pictures(images, torch.tensor([0]), torch.full((1, 4, 2), 1 - 2**-24))
+    assert torch.equal(last[0], large[..., 8:, 8:])
 
 
 def test_classes_are_evenly_drawn() -> None:
@@ -170,7 +179,8 @@ def test_half_covered_pixels_are_blended_softly() -> None:
 
 def test_background_crops_are_parts_of_their_pictures() -> None:
     wide, small = pictures(1, side=64)[0, :, :40], pictures(1, side=16)[0]
-    crops = background_crops([wide, small], 32, drawn(1))
+    places = torch.rand(2, 2, generator=drawn(1))
+    crops = background_crops([wide, small], 32, places)
     assert crops.shape == (2, 3, 32, 32)
     fits = [
         (y, x)
@@ -179,8 +189,8 @@ def test_background_crops_are_parts_of_their_pictures() -> None:
     ]
     assert len(fits) == 1
     assert crops[1].std() > 0.1
-    assert torch.equal(crops, background_crops([wide, small], 32, drawn(1)))
-    assert background_crops([], 32, drawn()).shape == (0, 3, 32, 32)
+    assert torch.equal(crops, background_crops([wide, small], 32, places))
+    assert background_crops([], 32, torch.zeros(0, 2)).shape == (0, 3, 32, 32)
 
 
 def test_noise_is_smooth_coloured_and_differs() -> None:

@@ -94,9 +94,11 @@ class Regression(Method[Pairs]):
 
 
 class Adversaries(Method[Pairs]):
-    """Two networks in turn. The generator's pass leaves gradients in the critic that must not count."""
+    """Two networks in turn. The generator's pass leaves gradients in the critic that must not count, unless it goes `through`
+    the critic."""
 
-    def __init__(self) -> None:
+    def __init__(self, through: bool = False) -> None:
+        self.through = through
         self.generator = seeded(
             lambda: nn.Sequential(nn.Linear(2, 6, bias=False), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1))
         )
@@ -123,10 +125,23 @@ class Adversaries(Method[Pairs]):
         ).mean()
         worker.backward(losses["critic"])
         worker.step("critic")
-        losses["generator"] = nn.functional.softplus(-critic(fake)).mean()
+        losses["generator"] = (
+            self._through(fake, worker) if self.through else nn.functional.softplus(-critic(fake)).mean()
+        )
         worker.backward(losses["generator"])
-        worker.step("generator")
+        if self.through:
+            worker.step("generator", 0.5)
+        else:
+            worker.step("generator")
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _through(self, fake: Tensor, worker: Worker) -> Tensor:
+        """Of the samples right of the middle, of which processes have different numbers."""
+        with worker.through("critic") as critic:
+            verdict = critic(fake)
+        there = fake[:, :1] > 0.5
+        count = worker.mean(there.sum().double())
+        return torch.where(there, nn.functional.softplus(-verdict), 0.0).sum() / torch.where(count == 0, 1.0, count)
 
 
 def folder(path: Path, **settings: object) -> RunFolder:
@@ -237,6 +252,7 @@ def together(path: Path) -> None:
     def both(world: int) -> None:
         regression(f"regression{world}")
         train(Adversaries(), Lines(), settings, folder(path / f"adversaries{world}"), CPU)
+        train(Adversaries(through=True), Lines(), settings, folder(path / f"through{world}"), CPU)
 
     for name in ("regression2", "regression21"):
         assert in_processes(lambda name=name: regression(name, die_at(20)), 2) == [signal.SIGKILL] * 2

@@ -8,7 +8,7 @@ from typing import Literal
 from posekit.config.base import Device, SeededConfig, runtime, setting, write_path
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
-Decay = Literal["none", "cosine", "steps"]
+Decay = Literal["none", "cosine", "steps", "exponential"]
 
 
 class TrainingConfig(SeededConfig):
@@ -18,7 +18,10 @@ class TrainingConfig(SeededConfig):
     epochs: int = setting(50, "Passes over the data.", ge=1)
     batch: int = setting(30, "Samples of one step, over all processes.", ge=1)
     lr: float = setting(1e-4, "Learning rate of Adam.", gt=0)
-    decay: Decay = setting("none", "Lower the learning rate never, to 0 by the end, or to a tenth at --decay-epochs.")
+    decay: Decay = setting(
+        "none",
+        "Lower the learning rate never, to 0 by the end, to a tenth at --decay-epochs, or by a factor every epoch.",
+    )
     decay_epochs: tuple[int, ...] = setting((), "Epochs after which --decay steps lowers the learning rate.")
     precision: Precision = setting("32-true", "Arithmetic of the networks; bf16-mixed is faster on recent hardware.")
     workers: int = runtime(2, "Threads that read and augment samples.", ge=1)

@@ -77,17 +77,27 @@ def discriminator_loss(
 
 
 def rgb_loss(
-    rendered: Float[Tensor, "B 3 S S"], target: Float[Tensor, "B 3 S S"], valid: Bool[Tensor, " B"] | None = None
+    rendered: Float[Tensor, "B 3 S S"],
+    target: Float[Tensor, "B 3 S S"],
+    valid: Bool[Tensor, " B"] | None = None,
+    count: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Rendered bodies against masked pictures, over the samples that have a mask (6); 0 where none has."""
-    return _mean_square(rendered, target, valid)
+    """Rendered bodies against masked pictures, over the samples that have a mask (6); 0 where none has.
+
+    `count` is how many have one, by default those of this batch; with its mean over several processes, their losses have
+    the mean that one process finds.
+    """
+    return _mean_square(rendered, target, valid, count)
 
 
 def mask_loss(
-    rendered: Float[Tensor, "B S S"], target: Float[Tensor, "B S S"], valid: Bool[Tensor, " B"] | None = None
+    rendered: Float[Tensor, "B S S"],
+    target: Float[Tensor, "B S S"],
+    valid: Bool[Tensor, " B"] | None = None,
+    count: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Silhouettes against masks of 0 and 1, over the samples that have a mask (10); 0 where none has."""
-    return _mean_square(rendered, target, valid)
+    """Silhouettes against masks of 0 and 1, over the samples that have a mask (10); see `rgb_loss`."""
+    return _mean_square(rendered, target, valid, count)
 
 
 def keypoint_loss(
@@ -105,16 +115,19 @@ def joint_loss(
     wanted: Float[Tensor, "B J 3"],
     confidences: Float[Tensor, "B J"],
     hips: tuple[int, int],
+    count: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Square distances (m²) of 3D joints from the middle of their own hips, by confidence.
 
-    The mean is over the joints and coordinates of the samples with both hips and any confidence, as in SPIN; 0 without.
+    The mean is over the joints and coordinates of the samples with both hips, as in SPIN; 0 without. `count` is how many
+    have them, see `rgb_loss`.
     """
     usable = (confidences[:, hips[0]] > 0) & (confidences[:, hips[1]] > 0)
     weights = confidences * usable[:, None]
     centred = [joints - joints[:, list(hips)].mean(1, keepdim=True) for joints in (found, wanted)]
     squares = _weighted(centred[0], centred[1], weights)
-    return squares.sum() / (usable.sum() * squares[0].numel()).clamp_min(1)
+    samples = usable.sum() if count is None else count
+    return squares.flatten(1).mean(1).sum() / torch.where(samples == 0, 1, samples)
 
 
 def joints_loss(
@@ -131,11 +144,17 @@ def _weighted(found: Tensor, wanted: Tensor, confidences: Float[Tensor, "B J"]) 
     return torch.where(known, confidences[..., None], 0.0) * apart.square()
 
 
-def _mean_square(found: Tensor, wanted: Tensor, valid: Bool[Tensor, " B"] | None = None) -> Float[Tensor, ""]:
+def _mean_square(
+    found: Tensor,
+    wanted: Tensor,
+    valid: Bool[Tensor, " B"] | None = None,
+    count: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
     squares = (_precise(found) - wanted).square().flatten(1)
     if valid is None:
         return squares.mean()
-    return torch.where(valid, squares.mean(1), 0.0).sum() / valid.sum().clamp_min(1)
+    total = torch.where(valid, squares.mean(1), 0.0).sum()
+    return total / valid.sum().clamp_min(1) if count is None else total / torch.where(count == 0, 1.0, count)
 
 
 def _apart(scores: Float[Tensor, " B"], target: float, form: GanForm) -> Float[Tensor, ""]:

@@ -6,13 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Shaped
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 _STEP = 0.1
 """What a step of the learning rate multiplies it by."""
+
+_EPOCH = 0.99
+"""What an epoch of the exponential decay multiplies it by (Cha et al. 2021)."""
 
 _ROUNDING = 1e-9
 
@@ -89,6 +93,8 @@ class LoopSettings:
         """What the learning rate is multiplied by after this share of the training."""
         if self.decay == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * progress))
+        if self.decay == "exponential":
+            return _EPOCH ** math.floor(progress * self.epochs + _ROUNDING)
         passed = sum(progress * self.epochs >= epoch - _ROUNDING for epoch in self.decay_epochs)
         return _STEP**passed if self.decay == "steps" else 1.0
 
@@ -179,6 +185,7 @@ class _Session:
         self.settings, self.schedule, self.fabric = settings, schedule, fabric
         self.modules: dict[str, nn.Module] = method.modules()
         self.optimizers: dict[str, Optimizer] = method.optimizers()
+        self._steady = method.steady()
         _check_names(self.modules, self.optimizers)
         for constant in method.constants().values():
             place_constant(fabric, constant.eval())
@@ -217,7 +224,30 @@ class _Session:
             self._stale = False
         self.fabric.backward(loss)
 
-    def step(self, name: str) -> None:
+    @contextmanager
+    def through(self, name: str) -> Iterator[nn.Module]:
+        module = self._ready[name]
+        own = [parameter for parameter in self.modules[name].parameters() if parameter.requires_grad]
+        for parameter in own:
+            parameter.requires_grad_(False)
+        # DDP would wait for gradients that do not come.
+        synced = isinstance(module, _FabricModule) and parallel.world_size() > 1
+        try:
+            with self.fabric.no_backward_sync(cast(_FabricModule, module)) if synced else nullcontext():
+                yield module
+        finally:
+            for parameter in own:
+                parameter.requires_grad_(True)
+
+    def mean(self, value: Tensor) -> Tensor:
+        if parallel.world_size() == 1:
+            return value
+        whole = self.fabric.all_reduce(value, reduce_op="mean")
+        return cast(Tensor, whole)
+
+    def step(self, name: str, most: float | None = None) -> None:
+        if most is not None:
+            self.fabric.clip_gradients(self.modules[name], self.optimizers[name], max_norm=most)
         self.fabric.strategy.optimizer_step(self.optimizers[name])
         self.optimizers[name].zero_grad(set_to_none=True)
         self._stale = True
@@ -237,7 +267,7 @@ class _Session:
         share = self.settings.lr_share(self.progress)
         for name, optimizer in self.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._first_rates[name], strict=True):
-                group["lr"] = rate * share
+                group["lr"] = rate if name in self._steady else rate * share
 
     def line(self, done: int, waited: float) -> dict[str, Any]:
         """A line of the log after `done` steps."""

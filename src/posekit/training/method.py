@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -65,8 +66,15 @@ class Worker(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Adds to the gradients. The first call after a `step` begins with gradients of zero, in all modules."""
 
-    def step(self, name: str) -> None:
-        """One step of the optimiser of a module."""
+    def through(self, name: str) -> AbstractContextManager[nn.Module]:
+        """A module of the method whose parameters are to get no gradient from what it is called with: gradients flow
+        through it alone. It is called at once, and once, within the context."""
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a number without gradient over all processes."""
+
+    def step(self, name: str, most: float | None = None) -> None:
+        """One step of the optimiser of a module; `most` bounds the norm of its gradient."""
 
     def mine(self, whole: Shaped[Tensor, "whole *shape"]) -> Shaped[Tensor, "mine *shape"]:
         """The rows of this process, of a tensor with one row for each sample of the global batch."""
@@ -94,6 +102,10 @@ class Method(ABC, Generic[Batch]):
     @abstractmethod
     def step(self, batch: Batch, worker: Worker) -> dict[str, Tensor]:
         """One step on one batch; returns the losses to log (detached, of one element)."""
+
+    def steady(self) -> frozenset[str]:
+        """The optimisers whose learning rates stay what they are, whatever is done to those of the others."""
+        return frozenset()
 
     def constants(self) -> dict[str, nn.Module]:
         """Modules that are moved to the device, but neither trained nor stored."""

@@ -80,25 +80,25 @@ def _reordered(tiles: Num[Tensor, "B T *tile"], order: Int64[Tensor, "B T"]) -> 
 
 
 def jigsaw_pictures(
-    images: Float[Tensor, "B 3 S S"], classes: Int64[Tensor, " B"], generator: torch.Generator, grid: int = 2
+    images: Float[Tensor, "B 3 S S"], classes: Int64[Tensor, " B"], places: Float[Tensor, "B T 2"], grid: int = 2
 ) -> Float[Tensor, "B T 3 S S"]:
-    """Shuffled tiles, each enlarged to a little more than the picture and cropped at random to its size.
+    """Shuffled tiles, each enlarged to a little more than the picture and cropped to its size.
 
-    Because of the crop, the borders of tiles do not tell which of them were neighbours.
+    `places` are random numbers from 0 to 1 (not 1) that say where: down and across. Because of the crop, the borders of
+    tiles do not tell which of them were neighbours.
     """
     side = images.shape[-1]
     large = round(_TILE_SHARE * side)
     slots = shuffled(cut_tiles(images, grid), classes)
     enlarged = nn.functional.interpolate(slots.flatten(0, 1), size=(large, large), mode="bilinear", align_corners=False)
-    return _random_crops(enlarged, side, generator).view(*slots.shape[:2], 3, side, side)
+    return _crops_at(enlarged, side, places.flatten(0, 1)).view(*slots.shape[:2], 3, side, side)
 
 
-def _random_crops(images: Float[Tensor, "N 3 H W"], side: int, generator: torch.Generator) -> Float[Tensor, "N 3 S S"]:
-    count, _, height, width = images.shape
-    top = torch.randint(height - side + 1, (count,), generator=generator).tolist()
-    left = torch.randint(width - side + 1, (count,), generator=generator).tolist()
-    crops = zip(images, top, left, strict=True)
-    return torch.stack([image[:, y : y + side, x : x + side] for image, y, x in crops])
+def _crops_at(images: Float[Tensor, "N 3 H W"], side: int, places: Float[Tensor, "N 2"]) -> Float[Tensor, "N 3 S S"]:
+    room = torch.tensor([images.shape[2] - side + 1, images.shape[3] - side + 1], dtype=torch.float64)
+    corners = (places.cpu() * room).long().tolist()
+    crops = zip(images, corners, strict=True)
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in crops])
 
 
 def turned(
@@ -183,16 +183,19 @@ def over_background(
 
 
 def background_crops(
-    images: Sequence[Float[Tensor, "3 _ _"]], side: int, generator: torch.Generator
+    images: Sequence[Float[Tensor, "3 _ _"]], side: int, places: Float[Tensor, "B 2"]
 ) -> Float[Tensor, "B 3 S S"]:
-    """A random square of `side` pixels out of each picture, which may be of any size; smaller ones are enlarged first."""
+    """A square of `side` pixels out of each picture, which may be of any size; smaller ones are enlarged first.
+
+    `places` are random numbers from 0 to 1 (not 1) that say where: down and across.
+    """
     crops = []
-    for image in images:
+    for image, place in zip(images, places, strict=True):
         scale = side / min(image.shape[-2:])
         if scale > 1:
             size = [max(side, round(length * scale)) for length in image.shape[-2:]]
             image = nn.functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
-        crops.append(_random_crops(image[None], side, generator)[0])
+        crops.append(_crops_at(image[None], side, place[None])[0])
     return torch.stack(crops) if crops else torch.zeros(0, 3, side, side)
 
 
