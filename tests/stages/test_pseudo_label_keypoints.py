@@ -9,15 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from posekit.artifacts.files import Artifact
 from posekit.config.keypoints import PseudoLabelKeypoints
 from posekit.config.labels import Triangulate
 from posekit.config.pose_resnet import TrainPoseResNet2D
 from posekit.errors import ConfigError, DataError, FormatError, InputError, MissingFileError
+from posekit.models.backbone import Backbone
+from posekit.models.pose_resnet import PoseResNet, PoseResNetForm
+from posekit.skeleton.catalog import MPII16
+from posekit.skeleton.skeleton import mirrored
+from posekit.stages.pose_network import PoseNetwork
 from posekit.stages.pseudo_label_keypoints import pseudo_label_keypoints
 from posekit.stages.train_pose_resnet_2d import train_pose_resnet_2d
 from posekit.stages.triangulate import triangulate
+from posekit.training.pose_resnet import PoseFacts
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,27 @@ def test_a_network_labels_everybody_who_has_a_picture(files: Any, model: Path, t
     assert label(files, tmp_path / "k.h5", model=model)[0].skipped
     again = label(files, tmp_path / "again.h5", model=model, batch=5)[1]
     np.testing.assert_allclose(keypoints, again["keypoints2d"], atol=1e-3)
+    both = label(files, tmp_path / "mirror.h5", model=model, mirror=True)[1]["keypoints2d"]
+    assert np.isfinite(both[seen]).all() and not np.array_equal(both[seen], keypoints[seen])
+
+
+@pytest.mark.parametrize("half_cell", [True, False])
+def test_with_mirror_images_a_mirrored_picture_has_mirrored_joints(half_cell: bool) -> None:
+    form = PoseResNetForm("resnet10", depth_bins=4, pool="none", deconv_width=4, half_cell=half_cell)
+    bare = PoseResNet(Backbone("resnet10"), form).eval()
+    torch.nn.init.normal_(bare.head.weight, std=3e8, generator=torch.Generator().manual_seed(0))
+    facts = PoseFacts(64, 1.25, form, MPII16, 2, "crop")
+    network = PoseNetwork(bare, facts, torch.device("cpu"), "64-true", mirror=True)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    sides = [MPII16.index(mirrored(name)) for name in MPII16.joints]
+    with torch.no_grad():
+        (points, sure), (other, as_sure) = network.found(images), network.found(images.flip(-1))
+        plain = PoseNetwork(bare, facts, torch.device("cpu"), "64-true").found(images)[0]
+    other, edge = other[:, sides], 0.0 if half_cell else 1 / 16
+    torch.testing.assert_close(-other[..., 0] - edge, points[..., 0])
+    torch.testing.assert_close(other[..., 1:], points[..., 1:])
+    torch.testing.assert_close(as_sure[:, sides], sure)
+    assert not torch.allclose(plain, points, atol=0.01)
 
 
 def test_the_truth_can_be_disturbed_for_studies(files: Any, tmp_path: Path) -> None:

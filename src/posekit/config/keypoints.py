@@ -39,7 +39,12 @@ class PseudoLabelKeypoints(SeededConfig):
     confidence: Literal["one", "mass"] = setting(
         "one",
         "With --source network: trust every key point alike, or by the probability within two cells of the most likely one. "
-        "Training by soft-argmax alone leaves heat maps wide, and then that is small however right the key point is.",
+        "Training without --heat-map-weight leaves heat maps wide, and then that is small however right the key point is.",
+    )
+    mirror: bool = setting(
+        False,
+        "With --source network: take the mean of what it says of each crop and of its mirror image, which takes twice the time "
+        "(Xiao et al. 2018, when testing).",
     )
     precision: Precision = setting("32-true", "Arithmetic of the network; bf16-mixed is faster on recent hardware.")
     batch: int = runtime(64, "Images that go through the network at once.", ge=1)

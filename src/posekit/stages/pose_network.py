@@ -16,7 +16,7 @@ from posekit.errors import ConfigError
 from posekit.models.backbone import normalised
 from posekit.models.pose_resnet import PoseResNet
 from posekit.models.soft_argmax import heat_maps
-from posekit.skeleton.skeleton import Skeleton
+from posekit.skeleton.skeleton import Skeleton, mirrored
 from posekit.stages.picture_batches import read_ahead
 from posekit.training.devices import arithmetic, require_precision
 from posekit.training.pose_labels import crops_of
@@ -28,7 +28,10 @@ _HEAT_MAPS_AT_ONCE = 8
 
 
 class PoseNetwork:
-    """One branch, 2D or 3D. It looks at undisturbed crops and is in evaluation mode: the same in, the same out."""
+    """One branch, 2D or 3D. It looks at undisturbed crops and is in evaluation mode: the same in, the same out.
+
+    With `mirror` it also looks at each crop's mirror image, and the mean of both counts.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class PoseNetwork:
         precision: Precision,
         paste_over: PasteOver | None = None,
         seed: int = 0,
+        *,
+        mirror: bool = False,
     ) -> None:
         require_precision(precision, device)
         self.facts = facts
@@ -46,6 +51,8 @@ class PoseNetwork:
         self._precision = precision
         self._paste_over = paste_over
         self._seed = seed
+        joints = facts.skeleton.joints
+        self._sides = [facts.skeleton.index(mirrored(name)) for name in joints] if mirror else None
 
     @staticmethod
     def open(
@@ -54,13 +61,15 @@ class PoseNetwork:
         precision: Precision = "32-true",
         paste_over: PasteOver | None = None,
         seed: int = 0,
+        *,
+        mirror: bool = False,
     ) -> PoseNetwork:
         """The network of a run folder; for studies something may be pasted over the people that it looks at.
 
         Raises MissingFileError or FormatError for a folder that holds none, ConfigError for arithmetic that the device
         does not have.
         """
-        return PoseNetwork(*load_pose_resnet(run_folder, device), device, precision, paste_over, seed)
+        return PoseNetwork(*load_pose_resnet(run_folder, device), device, precision, paste_over, seed, mirror=mirror)
 
     @property
     def digest(self) -> str:
@@ -143,12 +152,25 @@ class PoseNetwork:
     def _predicted(self, images: UInt8[Tensor, "B S S 3"], batch: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             with arithmetic(self._precision, self._device.type):
-                found = self._network(self._inputs(images))
+                points, sure = self.found(self._inputs(images))
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 "the images of one batch do not fit the device", got=f"--batch {batch}", hint="Give a smaller one"
             ) from error
-        return found.joints.double().cpu().numpy(), found.confidences().double().cpu().numpy()
+        return points.double().cpu().numpy(), sure.double().cpu().numpy()
+
+    def found(self, inputs: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J"]]:
+        """Joints in normalised coordinates of normalised crops, and their confidence."""
+        found = self._network(inputs)
+        if self._sides is None:
+            return found.joints, found.confidences()
+        other = self._network(inputs.flip(-1))
+        turned = other.joints[:, self._sides]
+        # Where cells stand at their left edge, a mirrored map stands at its right one.
+        edge = 0.0 if self.facts.form.half_cell else 1.0 / other.plane.shape[-1]
+        x = -turned[..., :1] - edge
+        points = 0.5 * (found.joints + torch.cat([x, turned[..., 1:]], dim=-1))
+        return points, 0.5 * (found.confidences() + other.confidences()[:, self._sides])
 
     def _inputs(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
         inputs = normalised(images.to(self._device, non_blocking=True))

@@ -102,7 +102,8 @@ def _check_settings(config: PseudoLabelKeypoints) -> None:
 
 def _maker(config: PseudoLabelKeypoints, dataset: Artifact) -> _Maker:
     if config.source == "network":
-        network = PoseNetwork.open(config.model or _DEFAULT_MODEL, resolve_device(config.device), config.precision)
+        device = resolve_device(config.device)
+        network = PoseNetwork.open(config.model or _DEFAULT_MODEL, device, config.precision, mirror=config.mirror)
         return _Maker(
             network.skeleton, {"model": network.digest}, lambda rows: _by_network(config, network, dataset, rows)
         )

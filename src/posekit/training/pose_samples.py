@@ -84,6 +84,7 @@ class PoseSource:
         self._pictures = [part.pictures.select(rows) for part, rows in zip(parts, chosen, strict=True)]
         self._part = np.repeat(np.arange(len(parts)), [len(rows) for rows in chosen])
         self._place = np.concatenate([np.arange(len(rows)) for rows in chosen])
+        self._stored = np.concatenate([pictures.crop_from_image for pictures in self._pictures])
         self._augmentation, self._seed, self._paste_over = augmentation, seed, paste_over
         self._swap = np.array([skeleton.index(mirrored(name)) for name in skeleton.joints])
 
@@ -135,12 +136,11 @@ class PoseSource:
     ) -> tuple[UInt8[Tensor, "B S S 3"], Float[np.ndarray, " B"]]:
         images = torch.empty((len(samples), self.size, self.size, 3), dtype=torch.uint8)
         pixels, covered = images.numpy(), np.zeros(len(samples), dtype=np.float32)
+        target_from_stored = pixels_from_stored(crops, self._stored[samples], self.size)
         for row, sample in enumerate(samples):
             pictures, place = self._pictures[self._part[sample]], int(self._place[sample])
-            stored = pictures.crop_from_image[place]
-            target_from_stored = pixels_from_stored(crops[row][None], stored[None], self.size)[0]
             gain = None if change is None else change.gain[row]
-            picture = pictures.warped(place, target_from_stored, self.size, gain)
+            picture = pictures.warped(place, target_from_stored[row], self.size, gain)
             if self._paste_over is not None:
                 box = box_in(crops[row], self.labels.boxes[sample], self.size)
                 picture, covered[row] = self._paste_over.occlusion.paste(
