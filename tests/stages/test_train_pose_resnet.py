@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -248,3 +250,57 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert "went on after step 2" in " ".join(report.notes)
     one, other = (load_run(tmp_path / name).weights for name in ("whole", "halves"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+TOGETHER = """
+import sys
+import torch
+from posekit.config.pose_resnet import TrainPoseResNet, TrainPoseResNet2D
+from posekit.stages.train_pose_resnet import train_pose_resnet
+from posekit.stages.train_pose_resnet_2d import train_pose_resnet_2d
+
+torch.set_num_threads(1)
+flat, deep = (open(path).read() for path in sys.argv[1:])
+train_pose_resnet_2d(TrainPoseResNet2D.model_validate_json(flat))
+train_pose_resnet(TrainPoseResNet.model_validate_json(deep))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(files: Any, occluders: Path, tmp_path: Path) -> None:
+    """Both branches, one after the other; without WASP, whose dropout differs from process to process."""
+    precise = SMALL | {"precision": "64-true", "epochs": 2, "flip": 0.5, "heat_map_weight": 0.5}
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        flat = TrainPoseResNet2D(**(precise | {"datasets": (files.dataset,), "output": folder / "2d"}))
+        deep = TrainPoseResNet(
+            **precise,
+            dataset=files.dataset,
+            labels=files.labels,
+            init=folder / "2d",
+            output=folder / "3d",
+            occluders=occluders,
+            occlusion_p=1.0,
+        )
+        if name == "one":
+            train_pose_resnet_2d(flat)
+            train_pose_resnet(deep)
+            continue
+        for config, file in ((flat, "flat.json"), (deep, "deep.json")):
+            (folder / file).write_text(config.model_dump_json())
+        (folder / "together.py").write_text(TOGETHER)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        words = [*torchrun, "together.py", "flat.json", "deep.json"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for branch in ("2d", "3d"):
+        one, two = (load_run(tmp_path / name / branch).weights for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        for name in one:
+            # Adam blows rounding up where a gradient is next to nothing; the losses show it first if anything else differs.
+            torch.testing.assert_close(two[name], one[name], rtol=0.0, atol=1e-5, msg=f"{branch}: {name}")
+        said, heard = ([line["losses"] for line in read_log(tmp_path / name / branch)] for name in ("one", "two"))
+        assert len(said) > 3
+        for ours, theirs in zip(said, heard, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-7)

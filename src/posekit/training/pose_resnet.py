@@ -114,11 +114,12 @@ class PoseMethod(Method[PoseBatch]):
     def step(self, batch: PoseBatch, worker: Worker) -> dict[str, Tensor]:
         """One step; also logs the share of people's boxes that something was pasted over."""
         joints, plane, depth = worker.module(NETWORK)(normalised(batch.images))
-        loss = joint_loss(joints.to(batch.joints.dtype), batch.joints, batch.weights, self._loss).mean()
+        labelled, weights = batch.joints.to(joints.dtype), batch.weights.to(joints.dtype)
+        loss = joint_loss(joints, labelled, weights, self._loss).mean()
         losses = {"total": loss, "covered": batch.covered.mean()}
         if self._loss.heat_maps:
             half_cell = self.network.form.half_cell
-            maps = heat_map_loss(plane, depth, batch.joints, batch.weights, self._loss.spread, half_cell).mean()
+            maps = heat_map_loss(plane, depth, labelled, weights, self._loss.spread, half_cell).mean()
             losses |= {"joints": loss, "heat_maps": maps, "total": loss + self._loss.heat_maps * maps}
         worker.backward(losses["total"])
         worker.step(NETWORK)
