@@ -109,7 +109,7 @@ Machine: {machine.read_text(encoding="utf-8").strip() if machine.is_file() else 
 Commit {commit or "not noted"}, {date.today().isoformat()}.
 Network: {settings["backbone"]} on {settings["input_size"]} px crops, heat maps of {settings["input_size"] // 4} x
 {settings["input_size"] // 4} x {settings["depth_bins"]} cells, first weights: {settings["weights"]}; {size["epochs_2d"]} epochs of the
-2D branch, {size["epochs"]} of the 3D branch, batch {settings["batch"]}, learning rate {settings["lr"]:g}, recipe `{size["recipe"]}`.
+2D branch ({size["epochs_depths"]} where trunks are compared), {size["epochs"]} of the 3D branch, batch {settings["batch"]}, learning rate {settings["lr"]:g}, recipe `{size["recipe"]}`.
 The paper: ResNet-50 with weights of ImageNet on 256 px, 130 epochs each, batch 16.
 
 Seeds: {", ".join(results.seeds)}; figures are mean ± standard deviation over them. Test images are those of S9 and S11, whom no
@@ -252,7 +252,8 @@ def depths(results: Results) -> str:
 {table(["network", "PCKh@0.5 (%)", "paper (%)"], rows)}
 
 `full`, `wasp`, `cbam` and `plain` have the trunk of the recipe with both modules, one, or none; the others have both modules and
-the trunk that they are called after.
+the trunk that they are called after, and were trained for {results.size["epochs_depths"]} epochs instead of
+{results.size["epochs_2d"]}.
 """
 
 

@@ -7,8 +7,8 @@
 # in REPORT.md with its pictures beside it. Data sets that are in OUT/data already are taken as they are.
 #
 # Environment variables change the size: SUBJECTS and ACTIONS (separated by commas), FRAMES of each sequence, PICTURES of the
-# 2D data set, RECIPE of the trainings, EPOCHS_2D, EPOCHS, SEEDS of each row of the ablation and DEPTHS of the trunk that are
-# compared (separated by blanks), and JOBS, the number of trainings that run side by side.
+# 2D data set, RECIPE of the trainings, EPOCHS_2D, EPOCHS_DEPTHS, EPOCHS, SEEDS of each row of the ablation and DEPTHS of the
+# trunk that are compared (separated by blanks), and JOBS, the number of trainings that run side by side.
 set -euo pipefail
 
 size=${2:-cpu}
@@ -17,14 +17,15 @@ if [[ $# -lt 1 || $# -gt 3 || ($size != cpu && $size != gpu) ]]; then
     exit 2
 fi
 if [[ $size == cpu ]]; then
-    frames=8 pictures=600 recipe=studio epochs_2d=12 epochs=6 seeds="0" depths="resnet10 resnet18" jobs=1
+    frames=8 pictures=600 recipe=studio epochs_2d=12 epochs_depths=6 epochs=6 seeds="0" depths="resnet10 resnet18" jobs=1
 else
-    frames=16 pictures=3000 recipe=studio-gpu epochs_2d=40 epochs=25 seeds="0 1 2" depths="resnet18 resnet34 resnet50 resnet101" jobs=6
+    frames=16 pictures=3600 recipe=studio-gpu epochs_2d=60 epochs_depths=20 epochs=20 seeds="0 1 2"
+    depths="resnet18 resnet34 resnet50 resnet101" jobs=12
 fi
 subjects=${SUBJECTS:-S1,S5,S6,S7,S8,S9,S11}
 actions=${ACTIONS:-Directions,Discussion,Eating,Greeting,Phoning,Posing,Purchases,Smoking,Photo,Waiting,Walking,WalkDog}
 frames=${FRAMES:-$frames} pictures=${PICTURES:-$pictures} recipe=${RECIPE:-$recipe}
-epochs_2d=${EPOCHS_2D:-$epochs_2d} epochs=${EPOCHS:-$epochs} seeds=${SEEDS:-$seeds} depths=${DEPTHS:-$depths}
+epochs_2d=${EPOCHS_2D:-$epochs_2d} epochs_depths=${EPOCHS_DEPTHS:-$epochs_depths} epochs=${EPOCHS:-$epochs} seeds=${SEEDS:-$seeds} depths=${DEPTHS:-$depths}
 jobs=${JOBS:-$jobs}
 
 here=$(realpath "$(dirname "$0")")
@@ -36,8 +37,8 @@ cd "$out"
 [[ -f posekit.toml ]] || posekit init .
 mkdir -p results logs
 
-printf '{"size": "%s", "recipe": "%s", "epochs_2d": %d, "epochs": %d, "seeds": "%s", "jobs": %d}\n' \
-    "$size" "$(basename "$recipe" .yaml)" "$epochs_2d" "$epochs" "$seeds" "$jobs" >results/size.json
+printf '{"size": "%s", "recipe": "%s", "epochs_2d": %d, "epochs_depths": %d, "epochs": %d, "seeds": "%s", "jobs": %d}\n' \
+    "$size" "$(basename "$recipe" .yaml)" "$epochs_2d" "$epochs_depths" "$epochs" "$seeds" "$jobs" >results/size.json
 
 # Runs a command in the background, at most $jobs at a time; its output goes to a log.
 side_by_side() {
@@ -53,11 +54,11 @@ step "Synthetic data"
 if [[ ! -f data/h36m.h5 ]]; then
     posekit synthesize h36m --subjects "$subjects" --actions "$actions" --frames "$frames" --fps 2.5 --resolution 400 \
         --correspondences 0
-    posekit preprocess h36m --train-stride 1 --test-stride 1 --crop-size 160 --crop-margin 1.4 --jpeg-quality 85
+    posekit preprocess h36m --train-stride 1 --test-stride 1 --crop-size 144 --crop-margin 1.4 --jpeg-quality 80
 fi
 if [[ ! -f data/mpii.h5 ]]; then
     posekit synthesize mpii --train "$pictures" --val "$(((pictures + 5) / 6))"
-    posekit preprocess mpii --crop-size 160 --crop-margin 1.4 --jpeg-quality 85
+    posekit preprocess mpii --crop-size 144 --crop-margin 1.4 --jpeg-quality 80
 fi
 if [[ ! -f data/voc.occluders.h5 ]]; then
     posekit synthesize voc --pictures 200
@@ -73,8 +74,8 @@ form() {
         full) echo "--cbam --pool wasp" ;;
     esac
 }
-flat() { # name, then settings
-    posekit train pose-resnet-2d --datasets data/mpii.h5 --recipe "$recipe" --epochs "$epochs_2d" --output "runs/2d-$1" "${@:2}"
+flat() { # name, epochs, then settings
+    posekit train pose-resnet-2d --datasets data/mpii.h5 --recipe "$recipe" --epochs "$2" --output "runs/2d-$1" "${@:3}"
     posekit pseudo-label keypoints --dataset data/mpii.h5 --model "runs/2d-$1" --output "labels/mpii.$1.keypoints.h5"
     posekit eval mpii --dataset data/mpii.h5 --keypoints "labels/mpii.$1.keypoints.h5" --split test \
         --output "results/2d-$1.json"
@@ -83,9 +84,9 @@ flat() { # name, then settings
 step "2D networks"
 for name in full wasp cbam plain; do
     # shellcheck disable=SC2046
-    side_by_side "2d-$name" flat "$name" $(form "$name")
+    side_by_side "2d-$name" flat "$name" "$epochs_2d" $(form "$name")
 done
-for depth in $depths; do side_by_side "2d-$depth" flat "$depth" --backbone "$depth"; done
+for depth in $depths; do side_by_side "2d-$depth" flat "$depth" "$epochs_depths" --backbone "$depth"; done
 all_done
 
 step "Labels"
@@ -94,7 +95,7 @@ label() { # name, then settings of triangulate
     posekit eval h36m --joints3d "labels/$1.view3d.h5" --headings joints3d --protocol pose-resnet-train \
         --output "results/labels-$1.json"
 }
-posekit pseudo-label keypoints --model runs/2d-full --json >results/keypoints.json
+posekit pseudo-label keypoints --model runs/2d-full --mirror --confidence mass --json >results/keypoints.json
 side_by_side labels-self label self --cameras intrinsics --keypoints labels/h36m.keypoints.h5
 side_by_side labels-self-2dgt label self-2dgt --cameras intrinsics
 side_by_side labels-extrinsics-given label extrinsics-given --cameras known --keypoints labels/h36m.keypoints.h5

@@ -112,6 +112,20 @@ def test_the_pipeline_for_real_data_says_what_is_missing(tmp_path: Path, raw: li
     assert "UV_Processed.mat" in done.stderr
 
 
+def test_the_pipeline_of_pose_resnet_names_options_that_exist_and_hands_files_on(tmp_path: Path) -> None:
+    raw = [tmp_path / name for name in ("h36m", "mpii", "voc")]
+    for path in raw:
+        path.mkdir()
+    folders = ("data/", "labels/", "runs/", "predictions/")
+    made: set[str] = set()
+    for words in commands_of("pose_resnet.sh", tmp_path, *map(str, raw), "out"):
+        check(words, tmp_path)
+        places = [place for word in words for place in word.split(",") if place.startswith(folders)]
+        written = {words[words.index("--output") + 1]} if "--output" in words else set()
+        assert set(places) - written <= made, words
+        made |= written
+
+
 @pytest.mark.parametrize("size", ["cpu", "gpu"])
 def test_the_reproduction_names_options_that_exist(tmp_path: Path, size: str) -> None:
     commands = commands_of("reproduce_deform_and_learn.sh", tmp_path, "out", size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from posekit.artifacts.files import Artifact
-from posekit.artifacts.schema import FITS
+from posekit.artifacts.schema import FITS, POSES
 from posekit.config.programs import Demo
 from posekit.pipelines.demo import demo
 
@@ -22,6 +22,7 @@ def test_the_demo_measures_what_it_made(tmp_path: Path) -> None:
         iters=30,
         learning_frames=2,
         learning_epochs=1,
+        pose_epochs=1,
         device="cpu",
     )
     report = demo(config)
@@ -29,6 +30,7 @@ def test_the_demo_measures_what_it_made(tmp_path: Path) -> None:
     names = [stage["name"] for stage in summary["stages"]]
     assert names[0] == "synthesize h36m"
     assert {"triangulate (known cameras)", "register", "train deform-and-learn", "predict"} <= set(names)
+    assert {"triangulate (pairs of views)", "train pose-resnet", "predict (joints)", "render joints"} <= set(names)
     assert all(Path(stage["output"]).exists() for stage in summary["stages"] if stage["output"])
     metrics = summary["metrics"]
     assert metrics["eval (known cameras, fits): joints3d_mpjpe_mm"] < 100
@@ -36,6 +38,9 @@ def test_the_demo_measures_what_it_made(tmp_path: Path) -> None:
     assert [table.title for table in report.tables][-1] == "What was run"
     with Artifact(config.output / "learning" / "predictions" / "h36m.h5", FITS) as predictions:
         assert predictions.rows("fits")
+    assert metrics["eval (learned joints): predictions_pa_mpjpe_mm"] < 500
+    with Artifact(config.output / "learning" / "predictions" / "joints.h5", POSES) as joints:
+        assert joints.rows("poses")
 
 
 def test_the_demo_without_learning_names_no_training(tmp_path: Path) -> None:

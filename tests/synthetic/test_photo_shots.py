@@ -9,7 +9,7 @@ import torch
 from posekit.body.smpl_file import load_body
 from posekit.body.surface import atlas_of
 from posekit.camera_stack import stack_cameras
-from posekit.skeleton.catalog import COCO17
+from posekit.skeleton.catalog import COCO17, MPII16
 from posekit.synthetic.bodies import posed
 from posekit.synthetic.photo_shots import ShotSettings, random_shot
 from posekit.synthetic.room import HALF_SIZE, HEIGHT
@@ -120,6 +120,15 @@ def test_key_points_are_joints_and_say_what_is_seen() -> None:
     hips = first.keypoints[list(COCO17.indices("left_hip", "right_hip"))]
     ankles = first.keypoints[list(COCO17.indices("left_ankle", "right_ankle"))]
     assert ankles[:, 1].max() > hips[:, 1].max()
+
+
+def test_the_pelvis_is_the_middle_of_the_hips() -> None:
+    """As annotators of MPII take it, and as Human3.6M has it; the root joint of the rig lies higher."""
+    snapshot = Photographer(load_body(), skeleton=MPII16).take(shot("law 0"))
+    points = snapshot.people[0].keypoints
+    right, left, pelvis = points[list(MPII16.indices("right_hip", "left_hip", "pelvis"))]
+    assert points[:, 2].all()
+    assert np.abs(pelvis[:2] - (right + left)[:2] / 2).max() < 1.5  # all three are whole pixels
 
 
 def test_people_of_whom_little_is_seen() -> None:

@@ -15,6 +15,7 @@ from posekit.config.base import build_config, find_recipe, load_recipe
 from posekit.config.data import PreprocessH36M, SynthesizeH36M
 from posekit.config.deform_and_learn import TrainDeformAndLearn
 from posekit.config.labels import Register, Triangulate
+from posekit.config.pose_resnet import TrainPoseResNet
 from posekit.config.prediction import Predict
 from posekit.config.programs import Demo
 from posekit.config.results import Evaluate, Export, Render
@@ -27,6 +28,7 @@ from posekit.stages.register import register
 from posekit.stages.render import render
 from posekit.stages.report import StageReport, Table
 from posekit.stages.synthesize import synthesize_h36m
+from posekit.stages.train_pose_resnet import train_pose_resnet
 from posekit.stages.triangulate import triangulate
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 Step = tuple[str, Callable[[], StageReport]]
 
 _LEARNING_SUBJECTS = ("S1", "S5", "S6", "S7", "S9")
+_DETECTOR_PX = 0.5
 _LEARNING_ACTIONS = ("Directions", "Eating", "Greeting", "Posing", "Sitting", "Walking")
 
 
@@ -246,6 +249,72 @@ def _learning_steps(config: Demo, root: Path) -> Iterator[Step]:
         "render predictions",
         lambda: render(Render(dataset=dataset, fits=predictions, output=root / "renders", **shared, **device)),
     )
+    yield from _pose_steps(config, root, dataset)
+
+
+def _pose_steps(config: Demo, root: Path, dataset: Path) -> Iterator[Step]:
+    """A small Pose ResNet that learns joints from single images and labels of two views, made without camera poses."""
+    labels, model = root / "labels" / "h36m.view3d.h5", root / "runs" / "pose-resnet"
+    predictions = root / "predictions" / "joints.h5"
+    seeded: dict[str, Any] = {"seed": config.seed, "force": config.force}
+    device: dict[str, Any] = {"device": config.device}
+    yield (
+        "triangulate (pairs of views)",
+        lambda: triangulate(
+            # Key points as a good detector finds them, in frames of 250 px.
+            Triangulate(
+                dataset=dataset, output=labels, views="pairs", cameras="intrinsics", noise_px=_DETECTOR_PX, **seeded
+            )
+        ),
+    )
+    recipe = load_recipe(find_recipe(TrainPoseResNet, Path("demo")))
+    fixed = {
+        "dataset": dataset,
+        "labels": labels,
+        "supervision": "self-2dgt",
+        "transfer": False,
+        "output": model,
+        "epochs": config.pose_epochs,
+    }
+    yield (
+        "train pose-resnet",
+        lambda: train_pose_resnet(build_config(TrainPoseResNet, {**recipe, **fixed, **seeded, **device})),
+    )
+    yield (
+        "predict (joints)",
+        lambda: predict(
+            Predict(
+                dataset=dataset,
+                model=model,
+                split="test",
+                perspective="camera",
+                output=predictions,
+                **seeded,
+                **device,
+            )
+        ),
+    )
+    yield (
+        "eval (learned joints)",
+        lambda: evaluate(
+            Evaluate(
+                dataset=dataset,
+                predictions=predictions,
+                headings=("predictions",),
+                protocol="pose-resnet",
+                baseline=True,
+                output=root / "results" / "joints.json",
+                **seeded,
+                **device,
+            )
+        ),
+    )
+    yield (
+        "render joints",
+        lambda: render(
+            Render(dataset=dataset, fits=predictions, output=root / "renders" / "joints", force=config.force, **device)
+        ),
+    )
 
 
 def _summarize(config: Demo, done: list[tuple[str, float, StageReport]]) -> StageReport:
@@ -286,6 +355,7 @@ def _errors(done: list[tuple[str, float, StageReport]]) -> Table:
         ("mean pose of the training images", "eval (learned)", "mean-pose"),
         ("predicted from one image", "eval (learned)", "predictions"),
         ("the same, refined by correspondences", "eval (learned, refined)", "predictions"),
+        ("joints by Pose ResNet, from one image", "eval (learned joints)", "predictions"),
     ]
     metrics = ("mpjpe_mm", "pa_mpjpe_mm", "vertices_per_vertex_reconstruction_mm")
     return Table(

@@ -83,7 +83,8 @@ class Photographer:
         self._fields = self._wardrobe.fields.to(self._device)
         self._part = torch.from_numpy(atlas.face_part).to(self._device)
         self._uv = torch.from_numpy(atlas.face_uv.astype(np.float32)).to(self._device)
-        points = landmarks(body, skeleton.joints)
+        # Whoever annotates pictures takes the middle of the hips for the pelvis; the rig's root lies above it.
+        points = landmarks(body, ["mid_hip" if joint == "pelvis" else joint for joint in skeleton.joints])
         self._from_joints = points.joint_weights.double().numpy()
         self._from_vertices = points.vertex_weights.double().numpy()
         self._vertex_ids = points.vertex_ids
