@@ -19,7 +19,7 @@ fi
 if [[ $size == cpu ]]; then
     frames=8 pictures=600 recipe=studio epochs_2d=12 epochs_depths=6 epochs=6 seeds="0" depths="resnet10 resnet18" jobs=1
 else
-    frames=16 pictures=3600 recipe=studio-gpu epochs_2d=60 epochs_depths=20 epochs=20 seeds="0 1 2"
+    frames=16 pictures=3600 recipe=studio-gpu epochs_2d=60 epochs_depths=12 epochs=20 seeds="0 1 2"
     depths="resnet18 resnet34 resnet50 resnet101" jobs=12
 fi
 subjects=${SUBJECTS:-S1,S5,S6,S7,S8,S9,S11}
