@@ -66,6 +66,12 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "posekit.stages.train_pose_resnet_2d:train_pose_resnet_2d",
     ),
     ("train pose-resnet", "pose_resnet:TrainPoseResNet", "posekit.stages.train_pose_resnet:train_pose_resnet"),
+    (
+        "train mesh-estimator",
+        "mesh_estimator:TrainMeshEstimator",
+        "posekit.stages.train_mesh_estimator:train_mesh_estimator",
+    ),
+    ("train image-ssl", "image_ssl:TrainImageSsl", "posekit.stages.train_image_ssl:train_image_ssl"),
     ("predict", "prediction:Predict", "posekit.stages.predict:predict"),
     ("eval h36m", "results:Evaluate", "posekit.stages.evaluate:evaluate"),
     ("eval lsp", "lsp:EvaluateLSP", "posekit.stages.evaluate_lsp:evaluate_lsp"),
@@ -91,6 +97,8 @@ SHARED = frozenset(
         "train deform-and-learn",
         "train pose-resnet-2d",
         "train pose-resnet",
+        "train mesh-estimator",
+        "train image-ssl",
     }
 )
 """Commands whose work several processes share; of any other the main process does all."""

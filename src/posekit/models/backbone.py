@@ -47,6 +47,11 @@ _WRAPPERS = ("state_dict", "model")
 """Where checkpoints of whole trainings keep the weights."""
 
 
+def feature_count_of(name: BackboneName) -> int:
+    """How many features a trunk gives."""
+    return 512 * _LAYOUTS[name][0].expansion
+
+
 class Backbone(nn.Module):
     """A ResNet without its classifier; its weights carry torchvision's names.
 

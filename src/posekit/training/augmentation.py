@@ -101,10 +101,16 @@ class CropChange:
     def linear(self) -> Float[np.ndarray, "B 2 2"]:
         """changed_from_plain in normalised crop units."""
         columns = np.stack([np.where(self.flip, -1.0, 1.0), np.ones(len(self.flip))], axis=1)
-        return self.zoom[:, None, None] * self._turns * columns[:, None]
+        return self.zoom[:, None, None] * self.turns * columns[:, None]
+
+    @property
+    def upright(self) -> CropChange:
+        """The same without the turn."""
+        return replace(self, turn=np.zeros_like(self.turn))
 
     @cached_property
-    def _turns(self) -> Float[np.ndarray, "B 2 2"]:
+    def turns(self) -> Float[np.ndarray, "B 2 2"]:
+        """The turns alone."""
         cosine, sine = np.cos(self.turn), np.sin(self.turn)
         return np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
 
@@ -135,7 +141,7 @@ class CropChange:
         across = torch.ones(len(bodies), 3, dtype=torch.float64)
         across[:, 0] = torch.where(flip, -1.0, 1.0)
         turn = torch.eye(3, dtype=torch.float64).repeat(len(bodies), 1, 1)
-        turn[:, :2, :2] = torch.from_numpy(self._turns)
+        turn[:, :2, :2] = torch.from_numpy(self.turns)
         zoom = torch.from_numpy(self.zoom)
         pose, scales = bodies.pose, bodies.segment_scales
         return replace(
