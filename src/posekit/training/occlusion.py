@@ -149,7 +149,7 @@ def blend(canvas: Layer, layer: Layer, left: int, top: int) -> None:
         return
     region = canvas[rows, columns]
     part = layer[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    clear = cv2.subtract(_FULL, part[..., 3])
+    clear = cv2.bitwise_not(part[..., 3])
     behind = cv2.multiply(region, cv2.merge([clear] * 4), scale=1.0 / _FULL)
     region[...] = cv2.add(behind, part)
 
