@@ -82,4 +82,3 @@ class TrainMeshEstimator(TrainMesh):
     )
     focal_px: float = setting(5000.0, "Focal length of the crops' perspective, px of a crop of 224 (SPIN: 5000).", gt=0)
     input_size: int = setting(224, "Side of the crops (px), a multiple of 32 (SPIN: 224).", ge=32)
-    crop_margin: float = setting(1.2, "Side of the crop over the longer side of the person's box (SPIN: 1.2).", gt=0.1)

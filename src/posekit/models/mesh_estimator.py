@@ -7,7 +7,7 @@ Human Pose and Shape via Model-fitting in the Loop". Names and order of the weig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -75,8 +75,7 @@ class MeshEstimatorForm:
         return self.joints * NUMBERS_PER_ROTATION[self.pose_form]
 
 
-@dataclass(frozen=True, eq=False)
-class MeshEstimate:
+class MeshEstimate(NamedTuple):
     """Bodies as the regressor gives them; the root's rotation leads into the camera's frame.
 
     `camera` is scale, tx, ty as they were regressed; `perspective` and `weak` are the two readings of them.
@@ -85,9 +84,6 @@ class MeshEstimate:
     rotations: Float[Tensor, "B K 3 3"]
     betas: Float[Tensor, "B S"]
     camera: Float[Tensor, "B 3"]
-
-    def __len__(self) -> int:
-        return len(self.betas)
 
     def perspective(self, side: int = 224, focal_px: float = 5000.0) -> CropPerspective:
         """The reading of HMR, SPIN and Cha et al. 2021: the shift is in metres and scaled with the body.

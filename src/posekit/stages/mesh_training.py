@@ -107,7 +107,6 @@ def training_source(
     source = MeshSource(
         inputs.parts(config.split, keypoints, joints),
         facts.input_size,
-        facts.crop_margin,
         names,
         augmentation,
         config.seed,
@@ -146,7 +145,7 @@ def mesh_monitor(
         rows = _rows(dataset, "test")
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))
         parts.append(MeshPart(dataset, rows[chosen], masks))
-    source = MeshSource(parts, facts.input_size, facts.crop_margin, joints.names, None, config.seed)
+    source = MeshSource(parts, facts.input_size, joints.names, None, config.seed)
     precision: Precision = config.precision
     return MeshMonitor(
         *networks,

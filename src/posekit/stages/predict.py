@@ -38,7 +38,7 @@ from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
 from posekit.stages.pictures import make_data_set
 from posekit.stages.predict_poses import POSE_STAGES, PoseWork, check_pose_settings, pose_report
-from posekit.stages.prediction_network import PredictionNetwork
+from posekit.stages.prediction_network import prediction_network
 from posekit.stages.report import (
     StageReport,
     input_digests,
@@ -179,7 +179,7 @@ class _Work:
         device = resolve_device(config.device)
         self._body = SegmentScaledBody(load_body(config.body)).to(device)
         _check_dense(dense, dataset, self._body)
-        self._network = PredictionNetwork(config.model, self._body, device, config.precision, config.batch)
+        self._network = prediction_network(config.model, self._body, device, config.precision, config.batch)
         self.bodies = _bodies(dataset, config.split)
         lifter = None if config.lifter is None else load_lifter(config.lifter, device)
         landmarks = labelled_landmarks(self._body, [dataset.skeleton], lifter)

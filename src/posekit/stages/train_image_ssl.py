@@ -50,41 +50,15 @@ from posekit.training.runs import KIND, LoadedRun, RunFolder, load_run
 
 _CPU = torch.device("cpu")
 
-_OF_HEADS = [
-    "split",
-    "shares",
-    "batch",
-    "precision",
-    "epochs_heads",
-    "lr_jigsaw",
-    "lr_rotation",
-    "lr_inpainter",
-    "lr_discriminator",
-    "lr_texture",
-    "lr_texture_backbone",
-    "clip_texture",
-    "w_inpainting",
-    "w_inpainting_real",
-    "jigsaw_grid",
-    "rotation_angles",
-    "rotation_head",
-    "rotation_upright",
-    "patch",
-    "inpainting_target",
-    "gan_heads",
-    "disc_output",
-    "texture_backbone",
-    "texture_weights",
-    "edges",
-    "augment",
-    "flip",
-    "gain",
-    "zoom_sd",
-    "zoom_max",
-    "turn_sd",
-    "turn_max",
-    "turn_p",
-]
+_OF_HEADS = frozenset(
+    {
+        *("split", "shares", "batch", "precision", "epochs_heads", "edges"),
+        *("lr_jigsaw", "lr_rotation", "lr_inpainter", "lr_discriminator", "lr_texture", "lr_texture_backbone"),
+        *("clip_texture", "w_inpainting", "w_inpainting_real", "jigsaw_grid", "rotation_angles", "rotation_head"),
+        *("rotation_upright", "patch", "inpainting_target", "gan_heads", "disc_output", "texture_backbone"),
+        *("texture_weights", "augment", "flip", "gain", "zoom_sd", "zoom_max", "turn_sd", "turn_max", "turn_p"),
+    }
+)
 """The settings that the heads depend on: trainings that differ in others may share them."""
 
 

@@ -70,7 +70,6 @@ def _facts(config: TrainMeshEstimator, inputs: MeshInputs, init: LoadedRun | Non
     )
     return MeshFacts(
         config.input_size,
-        config.crop_margin,
         config.backbone,
         form,
         config.camera,

@@ -137,7 +137,6 @@ class MeshFacts:
     """
 
     input_size: int
-    crop_margin: float
     backbone: BackboneName
     form: MeshEstimatorForm
     camera: MeshCamera

@@ -15,6 +15,7 @@ from posekit.artifacts.files import Artifact
 from posekit.errors import ConfigError, DataError
 from posekit.labeling.masks import decode_counts
 from posekit.registration.bodies import KeyedRows, pack_keys
+from posekit.registration.labels import CROP_MARGIN
 from posekit.skeleton.skeleton import mirrored
 from posekit.training.augmentation import Augmentation, CropChange
 from posekit.training.pose_labels import person_crops
@@ -76,7 +77,6 @@ class MeshSource:
         self,
         parts: Sequence[MeshPart],
         size: int,
-        margin: float,
         joint_names: Sequence[str],
         augmentation: Augmentation | None,
         seed: int,
@@ -96,7 +96,7 @@ class MeshSource:
         self.part = np.repeat(np.arange(len(parts)), [len(rows) for rows in chosen])
         self._place = np.concatenate([np.arange(len(rows)) for rows in chosen])
         self._first = np.cumsum([0, *(len(rows) for rows in chosen)])[:-1]
-        labels = [_Labels.of(part, rows, margin, self.joint_names) for part, rows in zip(parts, self.rows, strict=True)]
+        labels = [_Labels.of(part, rows, self.joint_names) for part, rows in zip(parts, self.rows, strict=True)]
         self.labels = _Labels.joined(labels)
         self._stored = np.concatenate([pictures.crop_from_image for pictures in self._pictures])
         self._augmentation, self._seed, self._shares, self._upright = augmentation, seed, tuple(shares), upright
@@ -157,7 +157,7 @@ class MeshSource:
             keypoint_weights=keypoint_weights,
             joints=joints,
             joint_weights=joint_weights,
-            samples=torch.from_numpy(rows),
+            samples=torch.tensor(rows),
         )
 
     def _changed(self, labels: _Labels, change: CropChange) -> _Labels:
@@ -229,9 +229,9 @@ class _Labels:
         return _Labels(*(np.concatenate(values) for values in zip(*(vars(p).values() for p in parts), strict=True)))
 
     @staticmethod
-    def of(part: MeshPart, rows: Int[np.ndarray, " N"], margin: float, names: tuple[str, ...]) -> _Labels:
+    def of(part: MeshPart, rows: Int[np.ndarray, " N"], names: tuple[str, ...]) -> _Labels:
         dataset, count = part.dataset, len(names)
-        crops = person_crops(dataset.read("samples", "bbox", rows).astype(np.float64), margin)
+        crops = person_crops(dataset.read("samples", "bbox", rows).astype(np.float64), CROP_MARGIN)
         known = [name for name in dataset.skeleton.joints if name in names]
         ours, theirs = [names.index(name) for name in known], list(dataset.skeleton.indices(*known))
         keypoints, keypoint_weights = np.zeros((len(rows), count, 2)), np.zeros((len(rows), count))
