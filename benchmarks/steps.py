@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class Lowered(nn.Module):
 
 
 class Bench:
-    """Lends a method what the training loop would, in one process."""
+    """Lends a method what the training loop would, in one process; gradients are not cut."""
 
     def __init__(self, method: Method[Any], mixed: bool, device: torch.device) -> None:
         self.device, self.progress, self.generator = device, 0.0, torch.Generator()
@@ -38,7 +38,16 @@ class Bench:
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self, name: str) -> None:
+    @contextmanager
+    def through(self, name: str) -> Iterator[nn.Module]:
+        module = self._method.modules()[name].requires_grad_(False)
+        yield Lowered(module, self._mixed, self.device)
+        module.requires_grad_(True)
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value
+
+    def step(self, name: str, most: float | None = None) -> None:
         optimizer = self._method.optimizers()[name]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

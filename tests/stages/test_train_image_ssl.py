@@ -184,7 +184,7 @@ def test_inputs_that_do_not_fit(files: Any, mesh: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one file for each data set"):
         train_ssl(files, mesh, tmp_path / "x", masks=(files.dataset, files.dataset))
     with pytest.raises(FormatError, match="holds no mesh estimator"):
-        train_ssl(files, tmp_path / "x", tmp_path / "y", init=_heads_as_init(files, mesh, tmp_path))
+        train_ssl(files, _heads_as_init(files, mesh, tmp_path), tmp_path / "y")
 
 
 def _heads_as_init(files: Any, mesh: Path, tmp_path: Path) -> Path:

@@ -372,7 +372,7 @@ class ImageSslMethod(Method[MeshBatch]):
             seen |= shares
             imitations |= image
         if self._joints is not None:
-            losses |= self._joints(estimate, batch, worker)
+            losses |= self._joints(estimate, batch, worker.mean)
         losses["total"] = torch.stack([loss.to(torch.float32) for loss in losses.values()]).sum()
         worker.backward(losses["total"])
         worker.step(BACKBONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -81,13 +81,13 @@ class JointsLoss:
     weak: bool = False
     weights: JointWeights = field(default_factory=JointWeights)
 
-    def __call__(self, estimate: MeshEstimate, batch: MeshBatch, worker: Worker) -> dict[str, Tensor]:
-        """The weighted loss as `joints`."""
+    def __call__(self, estimate: MeshEstimate, batch: MeshBatch, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """The weighted loss as `joints`; `mean` is the mean of a number over all processes."""
         found = self.joints(estimate.posed(self.body))
         keypoints = keypoint_loss(self.projected(estimate, found), batch.keypoints.to(found), batch.keypoint_weights)
         hips = (self.joints.names.index(_HIPS[0]), self.joints.names.index(_HIPS[1]))
         usable = (batch.joint_weights[:, hips[0]] > 0) & (batch.joint_weights[:, hips[1]] > 0)
-        count = worker.mean(usable.sum().to(found.dtype))
+        count = mean(usable.sum().to(found.dtype))
         spatial = joint_loss(found, batch.joints.to(found), batch.joint_weights, hips, count)
         return {"joints": joints_loss(keypoints, spatial, self.weights)}
 
@@ -122,7 +122,7 @@ class MeshEstimatorMethod(Method[MeshBatch]):
     def step(self, batch: MeshBatch, worker: Worker) -> dict[str, Tensor]:
         """One step; also logs the mean scale of the cameras."""
         estimate = worker.module(ESTIMATOR)(worker.module(BACKBONE)(normalised(batch.images)))
-        losses = self._loss(estimate, batch, worker)
+        losses = self._loss(estimate, batch, worker.mean)
         worker.backward(losses["joints"])
         worker.step(BACKBONE)
         worker.step(ESTIMATOR)
