@@ -150,4 +150,4 @@ step "Pictures"
 posekit render --fits "predictions/full-$first.h5" --kind heatmaps --model "runs/3d-full-$first" --images --output renders/heatmaps
 
 step "Report"
-python3 "$here/pose_resnet_report.py" "$out" "$report"
+"${PYTHON:-python3}" "$here/pose_resnet_report.py" "$out" "$report"

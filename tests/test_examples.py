@@ -134,6 +134,29 @@ def test_the_reproduction_names_options_that_exist(tmp_path: Path, size: str) ->
         check(words, tmp_path)
 
 
+def test_the_pipeline_of_image_ssl_names_options_that_exist_and_hands_files_on(tmp_path: Path) -> None:
+    folders = ("h36m", "mpii", "coco", "lsp", "3dpw", "images", "backgrounds", "spin.pt", "body.npz")
+    for name in folders:
+        (tmp_path / name).touch()
+    read = ("data/", "labels/", "predictions/", "runs/mesh-estimator")
+    made: set[str] = {"runs/heads"}
+    for words in commands_of("image_ssl.sh", tmp_path, *(str(tmp_path / name) for name in folders), "out"):
+        check(words, tmp_path)
+        places = [place for word in words for place in word.split(",") if place.startswith(read)]
+        written = {words[words.index("--output") + 1]} if "--output" in words else set()
+        assert set(places) - written <= made, words
+        made |= written
+
+
+@pytest.mark.parametrize("size", ["cpu", "gpu"])
+@pytest.mark.parametrize("script", ["reproduce_pose_resnet.sh", "reproduce_image_ssl.sh"])
+def test_the_other_reproductions_name_options_that_exist(tmp_path: Path, script: str, size: str) -> None:
+    commands = commands_of(script, tmp_path, "out", size)
+    assert len(commands) > 25
+    for words in commands:
+        check(words, tmp_path)
+
+
 def test_the_recording_names_options_that_exist(tmp_path: Path) -> None:
     (tmp_path / "recording").mkdir()
     for words in commands_of("real_recording.sh", tmp_path, "recording", "out"):
