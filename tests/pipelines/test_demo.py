@@ -40,7 +40,7 @@ def test_the_demo_measures_what_it_made(tmp_path: Path) -> None:
         assert predictions.rows("fits")
     assert metrics["eval (learned joints): predictions_pa_mpjpe_mm"] < 500
     with Artifact(config.output / "learning" / "predictions" / "joints.h5", POSES) as joints:
-        assert joints.rows("poses")
+        assert joints.rows("samples")
 
 
 def test_the_demo_without_learning_names_no_training(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -50,13 +51,19 @@ class Recorder:
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, most: float | None = None) -> None:
         parameters = list(self.module(name).parameters())
         self.gradients[name] = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
         if name == DISCRIMINATOR:
             # As the loop does: what the generator's loss leaves in the discriminator is forgotten, and the reverse.
             for module in self._method.modules().values():
                 module.zero_grad()
+
+    def through(self, name: str) -> AbstractContextManager[torch.nn.Module]:
+        raise NotImplementedError(name)
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value
 
     def mine(self, whole: Tensor) -> Tensor:
         return whole[self._rank :: self._world]

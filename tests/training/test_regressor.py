@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,10 +123,16 @@ class Bench:
             module.zero_grad()
         loss.backward()
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, most: float | None = None) -> None:
         self.steps.append(name)
         self.gradients[name] = [parameter.grad for parameter in self.module(name).parameters()]
         self.method.optimizers()[name].step()
+
+    def through(self, name: str) -> AbstractContextManager[torch.nn.Module]:
+        raise NotImplementedError(name)
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value
 
     def mine(self, whole: Tensor) -> Tensor:
         return whole
