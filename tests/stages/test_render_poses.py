@@ -158,9 +158,9 @@ def test_one_grid_for_everybody_with_a_picture(
 
 
 def test_heat_maps_need_a_model_and_a_model_heat_maps(recording: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--kind heatmaps --model RUN"):
+    with pytest.raises(ConfigError, match="--kind heatmaps --model RUN, --kind columns"):
         render(Render(dataset=recording.dataset, kind="heatmaps"))
-    with pytest.raises(ConfigError, match="--kind heatmaps --model RUN"):
+    with pytest.raises(ConfigError, match="--kind heatmaps --model RUN, --kind columns"):
         render(Render(dataset=recording.dataset, model=tmp_path))
 
 

@@ -24,7 +24,7 @@ from posekit.config.base import build_config, find_recipe, load_recipe
 from posekit.config.image_ssl import TrainImageSsl
 from posekit.config.mesh_estimator import TrainMeshEstimator
 from posekit.config.prediction import Predict
-from posekit.config.results import Evaluate
+from posekit.config.results import Evaluate, Render
 from posekit.errors import ConfigError, DataError, FormatError, InputError
 from posekit.geometry.rotations import matrix_from_axis_angle
 from posekit.labeling.masks import encode_counts
@@ -32,6 +32,8 @@ from posekit.models.backbone import Backbone, normalised
 from posekit.models.mesh_estimator import MeshEstimator, MeshEstimatorForm
 from posekit.stages.evaluate import evaluate
 from posekit.stages.predict import predict
+from posekit.stages.render import render
+from posekit.stages.render_meshes import SIDE
 from posekit.stages.report import StageReport
 from posekit.stages.train_image_ssl import train_image_ssl
 from posekit.stages.train_mesh_estimator import train_mesh_estimator
@@ -233,6 +235,26 @@ def test_predicted_bodies_lie_where_the_network_draws_them(files: Any, ssl: Path
         shift = torch.from_numpy(fits.read("fits", "translation", rows))[:, None, :2]
         stored = scale * (posed - posed[:, :1])[..., :2] + shift
     assert (stored - drawn).abs().max() < 0.02
+
+
+def test_columns_show_what_the_network_makes_of_people(files: Any, mesh: Path, ssl: Path, tmp_path: Path) -> None:
+    settings = Render(dataset=files.dataset, kind="columns", model=ssl, output=tmp_path / "ssl", device="cpu")
+    report = render(settings)
+    assert (report.counts["people drawn"], report.counts["no picture"]) == (7, 1)
+    image = cv2.imread(str(report.outputs[0]))
+    assert image.shape == (SIDE, 4 * SIDE, 3)
+    crop, body, parts, textured = np.split(image.astype(int), 4, axis=1)
+    assert np.abs(body - crop).max() > 50 and np.abs(parts - crop).max() > 50
+    assert (textured == 0).all(axis=2).mean() > 0.2, "over black"
+    assert render(settings).skipped
+    bare = render(settings.model_copy(update={"model": mesh, "output": tmp_path / "mesh", "frames": 1}))
+    assert cv2.imread(str(bare.outputs[0])).shape == (SIDE, 3 * SIDE, 3)
+    coloured = settings.model_copy(update={"model": mesh, "heads": ssl / "heads", "output": tmp_path / "both"})
+    assert cv2.imread(str(render(coloured).outputs[0])).shape == (SIDE, 4 * SIDE, 3)
+    with pytest.raises(FormatError, match="holds no heads"):
+        render(settings.model_copy(update={"heads": mesh, "output": tmp_path / "x"}))
+    with pytest.raises(ConfigError, match="--kind columns alone"):
+        render(Render(dataset=files.dataset, heads=ssl / "heads"))
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(

@@ -71,13 +71,20 @@ class Render(StageConfig):
         None, "Fits, or predicted joints, to draw; default: fits/NAME.h5, else predictions/NAME.h5."
     )
     model: Path | None = read_path(
-        None, "With --kind heatmaps: run folder of the Pose ResNet whose heat maps are drawn."
+        None,
+        "Run folder of what draws: with --kind heatmaps a Pose ResNet, with --kind columns a mesh estimator or image-ssl.",
+    )
+    heads: Path | None = read_path(
+        None,
+        "With --kind columns: run folder of the heads of image-ssl, which colour the bodies; default: heads in --model where it "
+        "is there.",
     )
     body: Path | None = read_path(None, "Body model file; default: the body that posekit ships.", workspace="body.path")
     output: Path | None = write_path(None, "Folder to write into; default: renders/NAME.")
-    kind: Literal["overlay", "side", "turntable", "heatmaps"] = setting(
+    kind: Literal["overlay", "side", "turntable", "heatmaps", "columns"] = setting(
         "overlay",
-        "What to draw; heatmaps: where a Pose ResNet (--model) sees each joint, over the crop of every person.",
+        "What to draw; heatmaps: where a Pose ResNet (--model) sees each joint, over the crop of every person; columns: the "
+        "crop, the body of a mesh estimator (--model) with its joints, its six parts, and its colours (Cha et al. 2021, Fig. 3).",
     )
     draw: Literal["auto", "mesh", "skeleton", "both"] = setting("auto", "What to draw on the frames.")
     sequence: str | None = setting(None, "Name of the sequence; default: the first that has something to draw.")

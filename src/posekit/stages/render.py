@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import load_body
@@ -35,8 +37,9 @@ from posekit.skeleton.skeleton import Skeleton
 from posekit.stages.device import resolve_device
 from posekit.stages.manifest import files_of, write_manifest
 from posekit.stages.pose_network import PoseNetwork
-from posekit.stages.render_heat_maps import HeatMaps
+from posekit.stages.render_heat_maps import heat_map_pictures
 from posekit.stages.render_inputs import RenderInputs, open_inputs
+from posekit.stages.render_meshes import MeshColumns
 from posekit.stages.render_pace import ahead
 from posekit.stages.render_people import Bodies, Cast, Joints, JointSource, Keypoints
 from posekit.stages.render_pictures import (
@@ -52,6 +55,7 @@ from posekit.stages.render_pictures import (
     raw_root,
     scaled,
 )
+from posekit.stages.render_portraits import Portraits
 from posekit.stages.render_poses import PredictedJoints
 from posekit.stages.report import StageReport
 
@@ -79,8 +83,8 @@ def render(settings: Render) -> StageReport:
     output = settings.output or beside(settings.dataset, "renders", "")
     with ExitStack() as stack:
         inputs = open_inputs(settings, stack)
-        network = None if settings.model is None else PoseNetwork.open(settings.model, resolve_device(settings.device))
-        digests = inputs.digests() | ({} if network is None else {"model": network.digest})
+        network = _network(settings)
+        digests = inputs.digests() | ({} if network is None else network.digests())
         header = Header("pictures", STAGE, settings.settings(), digests)
         manifest = output / f"{settings.kind}.json"
         earlier = None if settings.force else files_of(manifest, header)
@@ -88,10 +92,45 @@ def render(settings: Render) -> StageReport:
             return StageReport(STAGE, earlier, skipped=True, counts={"files": len(earlier)})
         if settings.dry_run:
             return StageReport(STAGE, [], notes=[f"would write pictures ({settings.kind}) into {output}"])
-        artist = _Artist(settings, output, inputs) if network is None else HeatMaps(settings, output, inputs, network)
+        artist = (
+            _Artist(settings, output, inputs)
+            if network is None
+            else Portraits(settings, output, inputs, partial(network.pictures, inputs.dataset))
+        )
         artist.run()
     write_manifest(manifest, header, artist.files)
     return StageReport(STAGE, artist.files, counts={"files": len(artist.files), **artist.counts}, notes=artist.notes)
+
+
+@runtime_checkable
+class _PersonPainter(Protocol):
+    """What draws single people by looking at their crops."""
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what draws, by role."""
+
+    def pictures(self, dataset: Artifact, rows: Int[np.ndarray, " N"]) -> Iterator[tuple[int, Image]]:
+        """See `posekit.stages.render_portraits.Draw`."""
+
+
+class _HeatMaps:
+    def __init__(self, network: PoseNetwork) -> None:
+        self._network = network
+
+    def digests(self) -> dict[str, str]:
+        return {"model": self._network.digest}
+
+    def pictures(self, dataset: Artifact, rows: Int[np.ndarray, " N"]) -> Iterator[tuple[int, Image]]:
+        return heat_map_pictures(dataset, self._network, rows)
+
+
+def _network(settings: Render) -> _PersonPainter | None:
+    if settings.model is None:
+        return None
+    device = resolve_device(settings.device)
+    if settings.kind == "heatmaps":
+        return _HeatMaps(PoseNetwork.open(settings.model, device))
+    return MeshColumns.open(settings.model, settings.heads, load_body(settings.body), device)
 
 
 @dataclass

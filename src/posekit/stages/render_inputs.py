@@ -48,14 +48,17 @@ class RenderInputs:
 
 def open_inputs(settings: Render, stack: ExitStack) -> RenderInputs:
     """Opens the artifacts; ConfigError for settings that exclude each other, InputError for files of another data set."""
-    if (settings.model is not None) != (settings.kind == "heatmaps"):
+    by_model = settings.kind in ("heatmaps", "columns")
+    if (settings.model is not None) != by_model:
         raise ConfigError(
-            "heat maps, and they alone, are drawn by a model",
+            "heat maps and columns, and they alone, are drawn by a model",
             got=f"--kind {settings.kind} {'without' if settings.model is None else 'and'} --model",
-            accepted="--kind heatmaps --model RUN",
+            accepted="--kind heatmaps --model RUN, --kind columns --model RUN",
         )
+    if settings.heads is not None and settings.kind != "columns":
+        raise ConfigError("heads colour the bodies of --kind columns alone", got=f"--kind {settings.kind} and --heads")
     dataset = stack.enter_context(Artifact(settings.dataset, DATASET))
-    if settings.kind == "heatmaps":
+    if by_model:
         return RenderInputs(dataset, None, None, None)
     labels_path = optional_input(settings.joints3d, beside(settings.dataset, "labels", ".joints3d.h5"))
     made_path = optional_input(
