@@ -17,12 +17,13 @@ import torch
 
 from posekit.artifacts.files import Artifact
 from posekit.artifacts.provenance import Header
-from posekit.artifacts.schema import DATASET, KEYPOINTS, TRUTH
+from posekit.artifacts.schema import DATASET, KEYPOINTS, MASKS, TRUTH
 from posekit.artifacts.writing import ArtifactWriter
 from posekit.body.landmarks import regressor
 from posekit.body.model import BodyModel
 from posekit.body.segment_scaled import SegmentScaledBody
 from posekit.body.smpl_file import FREE_BODY, load_body
+from posekit.config.masks import PseudoLabelMasks
 from posekit.config.threedpw import Evaluate3DPW, Preprocess3DPW, Synthesize3DPW
 from posekit.datasets.crops import decode_image
 from posekit.errors import InputError, MissingFileError, UnsafeFileError
@@ -31,6 +32,7 @@ from posekit.registration.posing import posed_bodies
 from posekit.skeleton.catalog import H36M17, J14
 from posekit.stages.evaluate import evaluate
 from posekit.stages.preprocess_3dpw import preprocess_3dpw
+from posekit.stages.pseudo_label_masks import pseudo_label_masks
 from posekit.stages.synthesize_3dpw import synthesize_3dpw
 
 FRAMES = 4
@@ -88,6 +90,20 @@ def released(raw: Path, part: str, number: int) -> dict[str, Any]:
     path = raw / "sequenceFiles" / part / f"studio_{part}_{number:02d}.pkl"
     read: dict[str, Any] = pickle.loads(path.read_bytes(), encoding="latin1")  # the studio's own file
     return read
+
+
+def test_the_truth_s_masks_belong_to_the_people_filmed(raw: Path, made: Path) -> None:
+    """A carried camera is one camera in the data set, and one for each frame in the truth."""
+    output = made / "labels" / "3dpw.masks.h5"
+    report = pseudo_label_masks(
+        PseudoLabelMasks(dataset=made / "data" / "3dpw.h5", output=output, source="truth", device="cpu")
+    )
+    with Artifact(output, MASKS) as masks, Artifact(made / "data" / "3dpw.h5") as dataset:
+        assert report.counts["masks"] == dataset.rows("samples") > 0
+        found, boxes = masks.read("samples", "bbox"), dataset.read("samples", "bbox")
+    middle = (found[:, :2] + found[:, 2:]) / 2
+    inside = ((middle > boxes[:, :2]) & (middle < boxes[:, 2:])).all(axis=1)
+    assert inside.mean() > 0.9, "boxes come from key points, some of which the detector lost"
 
 
 def test_the_layout_is_that_of_3dpw(raw: Path) -> None:

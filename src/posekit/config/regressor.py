@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from posekit.config.base import read_path, read_paths, runtime, setting, write_path
-from posekit.config.training import TrainingConfig
+from posekit.config.base import read_path, read_paths, setting, write_path
+from posekit.config.training import CropTrainingConfig
 
 Supervision = Literal["fits", "labels", "labels-no-adversary"]
 
 
-class TrainRegressor(TrainingConfig):
+class TrainRegressor(CropTrainingConfig):
     """`posekit train regressor`: one round's network that regresses bodies from images, learned from registered bodies."""
 
     recipes: ClassVar[str] = "regressor"
@@ -82,15 +82,3 @@ class TrainRegressor(TrainingConfig):
         (45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0),
         "Angles about the vertical, degrees, that the adversary looks from.",
     )
-    augment: bool = setting(True, "Change the crops at random, as the settings below say.")
-    flip: float = setting(0.5, "Probability of a mirror image (SPIN, Kolotouros et al. 2019).", ge=0, le=1)
-    gain: float = setting(0.4, "Colour channels are multiplied by up to 1 more or less this (SPIN).", ge=0, le=1)
-    zoom_sd: float = setting(0.25, "Deviation of the factor of the crop's side from 1 (SPIN).", ge=0)
-    zoom_max: float = setting(0.25, "Bound of that deviation (SPIN).", ge=0, le=0.9)
-    turn_sd: float = setting(30.0, "Deviation of the crop's rotation, degrees (SPIN).", ge=0)
-    turn_max: float = setting(60.0, "Bound of the crop's rotation, degrees (SPIN).", ge=0, le=180)
-    turn_p: float = setting(0.4, "Probability that a crop is rotated (SPIN).", ge=0, le=1)
-    monitor_samples: int = runtime(
-        0, "Images of test subjects to measure after an epoch, where there is truth; logged, never learned from.", ge=0
-    )
-    monitor_every: int = runtime(1, "Epochs between two measurements.", ge=1)

@@ -30,3 +30,20 @@ class TrainingConfig(SeededConfig):
         500, "Steps between two checkpoints, from which an interrupted training goes on.", ge=1
     )
     device: Device = runtime("auto", "auto, cpu or cuda.")
+
+
+class CropTrainingConfig(TrainingConfig):
+    """What trainings on crops of people have that change them as SPIN does (Kolotouros et al. 2019)."""
+
+    augment: bool = setting(True, "Change the crops at random, as the settings below say.")
+    flip: float = setting(0.5, "Probability of a mirror image (SPIN, Kolotouros et al. 2019).", ge=0, le=1)
+    gain: float = setting(0.4, "Colour channels are multiplied by up to 1 more or less this (SPIN).", ge=0, le=1)
+    zoom_sd: float = setting(0.25, "Deviation of the factor of the crop's side from 1 (SPIN).", ge=0)
+    zoom_max: float = setting(0.25, "Bound of that deviation (SPIN).", ge=0, le=0.9)
+    turn_sd: float = setting(30.0, "Deviation of the crop's rotation, degrees (SPIN).", ge=0)
+    turn_max: float = setting(60.0, "Bound of the crop's rotation, degrees (SPIN).", ge=0, le=180)
+    turn_p: float = setting(0.4, "Probability that a crop is rotated (SPIN).", ge=0, le=1)
+    monitor_samples: int = runtime(
+        0, "Images of test subjects to measure after an epoch, where there is truth; logged, never learned from.", ge=0
+    )
+    monitor_every: int = runtime(1, "Epochs between two measurements.", ge=1)

@@ -97,15 +97,17 @@ class TruthSource(FileSource):
         self._camera_rows = [rows.get((camera.session, camera.name), ALL_VIEWS) for camera in pictures.cameras]
         keys = Keys.read(truth, "views")
         self._index = RowIndex(keys)
-        self._stills = RowIndex(keys.seen_by(ALL_VIEWS))
+        self._alone = RowIndex(keys.seen_by(ALL_VIEWS))
+        seen = np.stack([keys.sequence, keys.frame, keys.person], axis=1)
+        # Single pictures and carried cameras are one view at each moment, with a camera of its own in the truth.
+        self._one_view = len(np.unique(seen, axis=0)) == len(seen)
         self._camera_of = keys.camera
 
     def masks(self, shot: Shot) -> list[Bool[np.ndarray, "H W"] | str]:
         sequence, camera, count = self._sequences[shot.sequence], self._camera_rows[shot.camera], len(shot.rows)
-        if sequence < 0 or (camera == ALL_VIEWS and not self.pictures.stills):
+        if sequence < 0 or (camera == ALL_VIEWS and not self._one_view):
             return [NOTHING_IN_FILE] * count
-        # Single pictures have one view each, in the truth by a camera of its own.
-        index = self._index if camera != ALL_VIEWS else self._stills
+        index = self._index if camera != ALL_VIEWS else self._alone
         keys = Keys(np.full(count, sequence), np.full(count, shot.frame), shot.people, np.full(count, camera))
         return [NOTHING_IN_FILE if row < 0 else self._mask(int(row)) for row in index.find(keys)]
 

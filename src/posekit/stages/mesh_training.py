@@ -99,16 +99,11 @@ def training_source(
     upright: bool = False,
 ) -> MeshSource:
     """The samples to learn from."""
-    augmentation = None
-    if config.augment:
-        augmentation = Augmentation(
-            config.flip, config.gain, config.zoom_sd, config.zoom_max, config.turn_sd, config.turn_max, config.turn_p
-        )
     source = MeshSource(
         inputs.parts(config.split, keypoints, joints),
         facts.input_size,
         names,
-        augmentation,
+        Augmentation.of(config),
         config.seed,
         shares=config.shares,
         upright=upright,

@@ -71,7 +71,7 @@ def train_regressor(config: TrainRegressor) -> StageReport:
             run.start_over()
         landmarks = _landmarks(inputs)
         parts, left_out = _parts(config, inputs, landmarks)
-        augmentation = _augmentation(config) if config.augment else None
+        augmentation = Augmentation.of(config)
         source = stack.enter_context(
             closing(CropSource(parts, config.input_size, augmentation, config.seed, inputs.body.body))
         )
@@ -217,12 +217,6 @@ def _bodies(dataset: Artifact) -> BodyRows:
 
 def _keys(fits: Artifact) -> Int[np.ndarray, " N"]:
     return pack_keys(*(fits.read("fits", name) for name in ("sequence", "frame", "person", "camera")))
-
-
-def _augmentation(config: TrainRegressor) -> Augmentation:
-    return Augmentation(
-        config.flip, config.gain, config.zoom_sd, config.zoom_max, config.turn_sd, config.turn_max, config.turn_p
-    )
 
 
 def _method(config: TrainRegressor, settings: RegressorSettings, inputs: _Inputs, body: LossBody) -> RegressorMethod:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from posekit.body.mirror import BodyMirror, mirrored_axis_angles
+from posekit.config.training import CropTrainingConfig
 from posekit.errors import ConfigError
 from posekit.registration.parameters import BodyParameters
 from posekit.registration.targets import Targets
@@ -40,6 +41,15 @@ class Augmentation:
     rotation_sd: float = 30.0
     rotation_max: float = 60.0
     rotation_p: float = 0.4
+
+    @staticmethod
+    def of(config: CropTrainingConfig) -> Augmentation | None:
+        """The changes of a config, or None."""
+        if not config.augment:
+            return None
+        return Augmentation(
+            config.flip, config.gain, config.zoom_sd, config.zoom_max, config.turn_sd, config.turn_max, config.turn_p
+        )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
