@@ -300,7 +300,7 @@ def test_two_processes_learn_what_one_does(files: Any, mesh: Path, tmp_path: Pat
             **SSL
             | {"datasets": (files.dataset,), "masks": (files.dataset.parents[1] / "labels" / "a.masks.h5",)}
             | {"init": mesh, "heads": tmp_path / "first" / "heads", "output": tmp_path / name}
-            | {"pictures": 0, "precision": "64-true", "epochs": 2, "lr": 1e-5}
+            | {"pictures": 0, "precision": "64-true", "lr": 1e-5}
         )
         if name == "one":
             train_image_ssl(config)
