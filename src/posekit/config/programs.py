@@ -26,6 +26,6 @@ class Demo(SeededConfig):
     learn: bool = setting(True, "Train a small regressor and a small Pose ResNet, too, which takes most of the time.")
     learning_frames: int = setting(6, "Frames of each synthetic sequence that the regressor learns from.", ge=2)
     learning_epochs: int = setting(8, "Passes over the images in each of the two rounds of learning.", ge=1)
-    pose_epochs: int = setting(20, "Passes over the images by a small Pose ResNet.", ge=1)
+    pose_epochs: int = setting(8, "Passes over the images by a small Pose ResNet.", ge=1)
     iters: int = setting(150, "Iterations of the registration.", ge=1)
     device: Device = runtime("auto", "auto, cpu or cuda.")
